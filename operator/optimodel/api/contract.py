@@ -1,0 +1,199 @@
+"""The operator-worker contract: the Job's input, its progress page, its exit codes and its compact result.
+
+Input travels as JSON in the environment variable `JOB_ENV`; credentials travel beside it by `secretKeyRef` (see `credential_env`).
+The result is the container's termination message (<= 4096 bytes of JSON). The init container that pulls an artifact gets
+`PullInput` as JSON in `PULL_ENV`.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Literal
+
+import msgspec
+
+from .spec import Artifacts, Batching, Dataset, Gate, HuggingFace, PVC, S3, Shape, Source, Step, Struct, Task
+
+JOB_ENV = "OPTIMODEL_JOB"
+PULL_ENV = "OPTIMODEL_PULL"
+PROGRESS_PORT = 8080
+PROGRESS_PATH = "/progress"
+TERMINATION_LIMIT = 4096
+
+SOURCE_MOUNT = "/mnt/source"
+STORE_MOUNT = "/mnt/store"
+DATA_MOUNT = "/mnt/data"
+"""Claims appear here; a dataset's claim under `/mnt/data/<dataset name>`."""
+WORK_MOUNT = "/work"
+"""Scratch of the worker (emptyDir)."""
+MODELS_MOUNT = "/models"
+"""The rendered Triton model repository (emptyDir shared by the init container and Triton)."""
+
+
+class ExitCode(enum.IntEnum):
+    """How the worker ends. The operator trusts the result document first, the code second."""
+
+    OK = 0
+    INTERNAL = 1
+    """A defect of ours: retried a few times."""
+    SPEC = 10
+    """Only a changed spec helps."""
+    WORLD = 11
+    """The world may mend: retried with growing delays."""
+    GATE = 12
+    """The result did not clear its gates."""
+
+
+def credential_env(role: str) -> dict[str, str]:
+    """Secret key -> environment variable for one role (`source`, `store`, or `data-NAME`). All keys are optional in the Secret
+    except those that the role's protocol needs."""
+    prefix = role.upper().replace("-", "_")
+    return {key: f"{prefix}_{key}" for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN")}
+
+
+class JobInput(Struct):
+    """What a worker Job is asked to do. `evaluation` keys the evidence: gates + data + shapes (see `recipes.identity`)."""
+
+    model: str
+    namespace: str
+    revision: str
+    evaluation: str
+    task: Task
+    source: Source
+    artifacts: Artifacts
+    steps: tuple[Step, ...]
+    gates: tuple[Gate, ...] = ()
+    data: tuple[Dataset, ...] = ()
+    shapes: tuple[Shape, ...] = ()
+    pinned_source: str | None = None
+    """Digest that the source resolved to on an earlier attempt; the worker refuses bytes that differ."""
+
+
+class CleanupInput(Struct):
+    """What a cleanup Job removes: artifact digests that nobody names any more."""
+
+    namespace: str
+    artifacts: Artifacts
+    digests: tuple[str, ...]
+
+
+class StepProgress(Struct):
+    """One line of the progress page and of `status.steps`."""
+
+    name: str
+    state: Literal["Pending", "Running", "Done", "Cached", "Failed"]
+    percent: int = 0
+    seconds: str = "0"
+    message: str = ""
+    bytes: int = 0
+    """Weight bytes after this step."""
+
+
+class Progress(Struct):
+    """The page a running worker serves at `PROGRESS_PATH`: `steps` covers Fetch, every step, Evaluate and Publish."""
+
+    phase: Literal["Fetch", "Optimize", "Evaluate", "Publish", "Done"]
+    steps: tuple[StepProgress, ...] = ()
+
+
+class GateResult(Struct):
+    """A gate with its number and verdict. `low` and `high` bound the value at the gate's confidence."""
+
+    name: str
+    metric: str
+    verdict: Literal["Pass", "Fail", "Inconclusive"]
+    value: str = ""
+    low: str = ""
+    high: str = ""
+    bound: str = ""
+    samples: int = 0
+    message: str = ""
+
+
+class Golden(Struct):
+    """One remembered answer: `text` in, the first values of the output tensor `output` out, within `tolerance`."""
+
+    text: str
+    output: str
+    head: tuple[str, ...]
+    tolerance: str = "0.01"
+
+
+class Tensor(Struct):
+    """An input or output of the served model. `dims` exclude the batch dimension; -1 = variable."""
+
+    name: str
+    datatype: str
+    dims: tuple[int, ...]
+
+
+class Artifact(Struct):
+    """A published artifact. `digest` is `sha256:<hex>` of its manifest; bytes are `weights_bytes` of the graph and `bytes` in all."""
+
+    digest: str
+    bytes: int
+    weights_bytes: int
+    source_digest: str
+    source_weights_bytes: int
+    inputs: tuple[Tensor, ...] = ()
+    outputs: tuple[Tensor, ...] = ()
+    max_batch_size: int = 0
+    """Largest batch at which answers do not depend on batch neighbours: 1 unless batch invariance held; 0 = no limit."""
+    golden: Golden | None = None
+
+
+class Figures(Struct):
+    """Before/after numbers, decimals as strings: cosines to the baseline, size, latency at the first shape, batch invariance."""
+
+    cosine_mean: str = ""
+    cosine_p5: str = ""
+    cosine_min: str = ""
+    accuracy: str = ""
+    baseline_accuracy: str = ""
+    samples: int = 0
+    size_ratio: str = ""
+    baseline_p50_ms: str = ""
+    p50_ms: str = ""
+    speedup: str = ""
+    speedup_low: str = ""
+    speedup_high: str = ""
+    batch_invariance: str = ""
+
+
+class Result(Struct):
+    """What a worker leaves in its termination message."""
+
+    outcome: Literal["Succeeded", "Failed"]
+    reason: str
+    message: str = ""
+    component: str = "worker"
+    artifact: Artifact | None = None
+    steps: tuple[StepProgress, ...] = ()
+    gates: tuple[GateResult, ...] = ()
+    figures: Figures | None = None
+    report: str = ""
+    """Key of the full report in the store."""
+
+
+class PullInput(Struct):
+    """What the init container fetches, and how the model repository is rendered from it.
+
+    `model` is the public Triton model name; `max_batch_size` is already lowered to the artifact's own limit.
+    """
+
+    model: str
+    namespace: str
+    digest: str
+    artifacts: Artifacts
+    batching: Batching
+
+
+__all__ = [
+    "Artifact", "Artifacts", "CleanupInput", "Dataset", "ExitCode", "Figures", "Gate", "GateResult", "Golden", "HuggingFace",
+    "JobInput", "Progress", "PullInput", "PVC", "Result", "S3", "Source", "Step", "StepProgress", "Tensor", "credential_env",
+]
+
+
+def encode(value: Struct) -> str:
+    """Compact JSON of a contract document."""
+    return msgspec.json.encode(value).decode()

@@ -1,0 +1,45 @@
+"""Names, labels and annotations: deterministic, so that doing a thing twice does it once."""
+
+from __future__ import annotations
+
+GROUP = "optimodel.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+FIELD_MANAGER = "optimodel"
+
+MANAGED_BY = "app.kubernetes.io/managed-by"
+MANAGER = "optimodel"
+MODEL = f"{GROUP}/model"
+REVISION = f"{GROUP}/revision"
+COMPONENT = f"{GROUP}/component"
+"""`optimize`, `serve`, `route` or `cleanup`."""
+APPLIED = f"{GROUP}/applied"
+"""Annotation: digest of the manifest as we last applied it."""
+ACTION = f"{GROUP}/action"
+"""Annotation by which a person acts: `approve HASH/STEP`, `promote HASH`, `abort HASH`, `pause HASH`, `resume HASH`, `retry HASH`."""
+FINALIZER = f"{GROUP}/artifacts"
+SELECTOR = f"{MANAGED_BY}={MANAGER}"
+
+MAX_NAME = 40
+"""Longest name of an OptimizedModel, so that every child's name fits 63 characters."""
+
+
+def labels(model: str, component: str, revision: str = "") -> dict[str, str]:
+    """Labels of an owned object."""
+    found = {MANAGED_BY: MANAGER, MODEL: model, COMPONENT: component}
+    return found | {REVISION: revision} if revision else found
+
+
+def revision(model: str, hash: str) -> str:
+    """Name of a ModelRevision, and of the Deployment, Service and HorizontalPodAutoscaler that serve it."""
+    return f"{model}-{hash}"
+
+
+def job(model: str, hash: str, job_hash: str, attempt: int) -> str:
+    """Name of an optimization Job."""
+    return f"{model}-{hash}-{job_hash}-a{attempt}"
+
+
+def cleanup(model: str, uid: str) -> str:
+    """Name of the Job that removes artifacts of a deleted object."""
+    return f"{model}-cleanup-{uid[:8]}"

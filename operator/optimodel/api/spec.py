@@ -1,0 +1,260 @@
+"""`OptimizedModel.spec` and the runtime kinds as typed, immutable values.
+
+The CRD YAML in `crds/` is the source of truth for validation and defaults; a test walks it against these types in both
+directions. Decimals travel as strings, as Kubernetes API conventions ask.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+Task = Literal["TextEmbedding", "TextClassification"]
+"""What the model answers: a sentence vector, or scores over labels."""
+
+Metric = Literal[
+    "CosineMean", "CosineP5", "CosineMin", "Accuracy", "SizeRatio", "LatencyP50Ratio", "LatencyP95Ms", "BatchInvariance"
+]
+"""What a gate measures. Cosines and `Accuracy` are higher-is-better quality against the baseline's answers (Accuracy needs labels);
+`SizeRatio` = weight bytes / source weight bytes; `LatencyP50Ratio` = p50 / baseline p50 (lower is faster);
+`BatchInvariance` = the smallest cosine between an answer alone and the same answer inside a batch."""
+
+
+class Struct(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, forbid_unknown_fields=False):
+    """Base of every API type: immutable, camelCase on the wire, defaults left out when written."""
+
+
+class LocalRef(Struct):
+    """Name of an object in the same namespace."""
+
+    name: str
+
+
+class S3(Struct):
+    """An S3 prefix. `url` is `s3://bucket/prefix`; credentials come from `secretRef` (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)."""
+
+    url: str
+    endpoint: str | None = None
+    region: str | None = None
+    secret_ref: LocalRef | None = None
+
+
+class PVC(Struct):
+    """A folder or file on a claim of the same namespace."""
+
+    claim_name: str
+    path: str = ""
+
+
+class HuggingFace(Struct):
+    """A repository on a Hugging Face compatible hub; `secretRef` holds HF_TOKEN."""
+
+    repo: str
+    revision: str = "main"
+    endpoint: str | None = None
+    secret_ref: LocalRef | None = None
+
+
+class Source(Struct):
+    """Where the model comes from: exactly one of the members. Changing `refresh` (any text) resolves the source again."""
+
+    hugging_face: HuggingFace | None = None
+    s3: S3 | None = None
+    pvc: PVC | None = None
+    refresh: str | None = None
+
+
+DeletionPolicy = Literal["Retain", "Delete"]
+
+
+class Artifacts(Struct):
+    """The artifact store of this object: an S3 prefix or a claim, and what happens to the bytes when the object goes."""
+
+    s3: S3 | None = None
+    pvc: PVC | None = None
+    deletion_policy: DeletionPolicy = "Retain"
+
+
+class Dataset(Struct):
+    """A named JSON Lines file with a `text` field, and `label` where the metric needs one."""
+
+    name: str
+    s3: S3 | None = None
+    pvc: PVC | None = None
+
+
+class Export(Struct):
+    """Step `Export`: trace the model to a graph."""
+
+    format: Literal["ONNX"] = "ONNX"
+
+
+class Quantize(Struct):
+    """Step `Quantize`: ONNX Runtime dynamic int8 of weights and, at run time, activations."""
+
+    method: Literal["Dynamic"] = "Dynamic"
+    bits: Literal[8] = 8
+    per_channel: bool = True
+
+
+StepType = Literal["Export", "Quantize"]
+
+
+class Step(Struct):
+    """One optimization step; the member named after `type` carries its settings (left out = defaults)."""
+
+    name: str
+    type: StepType
+    export: Export | None = None
+    quantize: Quantize | None = None
+
+
+class Shape(Struct):
+    """A workload shape at which latency is measured."""
+
+    batch_size: int = 1
+    sequence_length: int = 32
+
+
+class Target(Struct):
+    """What the model is optimized for."""
+
+    device: Literal["CPU"] = "CPU"
+    shapes: tuple[Shape, ...] = (Shape(1, 32), Shape(1, 128), Shape(8, 32), Shape(8, 128))
+
+
+class Gate(Struct):
+    """A bar that the result must clear before it is served. `min` / `max` are decimals; `confidence` is that of the interval."""
+
+    name: str
+    metric: Metric
+    data: str | None = None
+    min: str | None = None
+    max: str | None = None
+    confidence: str = "0.95"
+
+
+class Optimization(Struct):
+    """How the model is compressed. Left out: exported only."""
+
+    steps: tuple[Step, ...] = (Step("export", "Export"),)
+    target: Target = Target()
+    gates: tuple[Gate, ...] = ()
+    timeout: str = "2h"
+    pod_template: dict[str, Any] | None = None
+
+
+class RuntimeRef(Struct):
+    """Which runtime serves the model."""
+
+    kind: Literal["ClusterTritonRuntime", "TritonRuntime"] = "ClusterTritonRuntime"
+    name: str = "default"
+
+
+class Batching(Struct):
+    """Triton batching. Inputs are padded to the smallest length bucket, and only equal shapes share a batch."""
+
+    max_batch_size: int = 8
+    length_buckets: tuple[int, ...] = (16, 32, 64, 128, 256)
+
+
+class Autoscaling(Struct):
+    """HorizontalPodAutoscaler on CPU utilisation, percent of the request."""
+
+    provider: Literal["HPA"] = "HPA"
+    min_replicas: int = 1
+    max_replicas: int = 4
+    target_cpu_utilization: int = 70
+    behavior: dict[str, Any] | None = None
+
+
+class Serving(Struct):
+    """How the result is served. `replicas` and `autoscaling` exclude each other; neither = 1 replica."""
+
+    runtime_ref: RuntimeRef = RuntimeRef()
+    replicas: int | None = None
+    autoscaling: Autoscaling | None = None
+    batching: Batching = Batching()
+    resources: dict[str, Any] | None = None
+    pod_template: dict[str, Any] | None = None
+
+
+class ParentRef(Struct):
+    """A Gateway."""
+
+    name: str
+    namespace: str | None = None
+    section_name: str | None = None
+
+
+class Hostnames(Struct):
+    """HTTP and gRPC need hostnames of their own: Gateway API refuses one hostname in both kinds of route."""
+
+    http: tuple[str, ...] = ()
+    grpc: tuple[str, ...] = ()
+
+
+class Router(Struct):
+    """Who splits traffic between revisions."""
+
+    type: Literal["GatewayAPI"] = "GatewayAPI"
+    parent_refs: tuple[ParentRef, ...] = ()
+    hostnames: Hostnames = Hostnames()
+
+
+class RolloutStep(Struct):
+    """A stage of the canary: set the weight (percent), stay `minDuration`, wait for `approval` if Required."""
+
+    name: str
+    weight: int | None = None
+    min_duration: str = "0s"
+    approval: Literal["Required"] | None = None
+
+
+class Rollout(Struct):
+    """How a new revision replaces the old one. `Canary` needs a router; without one traffic switches when the new revision is Ready."""
+
+    strategy: Literal["Canary", "Recreate"] = "Canary"
+    router: Router | None = None
+    steps: tuple[RolloutStep, ...] = ()
+    revision_history_limit: int = 5
+    progress_deadline: str = "15m"
+    drain: str = "15s"
+
+
+class OptimizedModelSpec(Struct):
+    """What the team wants."""
+
+    task: Task
+    source: Source
+    artifacts: Artifacts
+    suspend: bool = False
+    data: tuple[Dataset, ...] = ()
+    optimization: Optimization = Optimization()
+    serving: Serving = Serving()
+    rollout: Rollout = Rollout()
+
+
+class TritonRuntimeSpec(Struct):
+    """A serving runtime: image, extra arguments, supported formats, default resources. Shared by both scopes."""
+
+    image: str
+    args: tuple[str, ...] = ()
+    formats: tuple[Literal["ONNX"], ...] = ("ONNX",)
+    resources: dict[str, Any] | None = None
+    node_selector: dict[str, str] | None = None
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
+
+
+class ModelRevisionSpec(Struct):
+    """An immutable version: everything that decides the answers, resolved at the moment the revision was made."""
+
+    model: str
+    hash: str
+    number: int
+    task: Task
+    source: Source
+    steps: tuple[Step, ...]
+    batching: Batching
+    runtime: TritonRuntimeSpec

@@ -1,0 +1,125 @@
+"""Status of `OptimizedModel` and `ModelRevision` as typed values; under 50 KB by construction (bounded lists and strings)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from .conditions import Condition
+from .contract import Artifact, Figures, GateResult, StepProgress
+from .spec import Struct
+
+Phase = Literal[
+    "Pending", "Optimizing", "Deploying", "Canary", "Promoting", "RollingBack", "Ready", "Degraded", "Failed", "Suspended", "Deleting"
+]
+
+RolloutPhase = Literal[
+    "Preparing", "Shifting", "Settling", "AwaitingApproval", "Promoting", "Retaining", "RollingBack", "Paused"
+]
+
+
+class Failure(Struct):
+    """The last thing that went wrong: where, why, what to do, when."""
+
+    component: str
+    reason: str
+    message: str
+    pod: str = ""
+    exit_code: int | None = None
+    time: str = ""
+
+
+class Attempt(Struct):
+    """The Job that is working, or that last worked, on a revision. `job_hash` changes when its inputs outside the revision do."""
+
+    revision: str
+    job_hash: str
+    number: int = 1
+    retry_at: str = ""
+    """When the next attempt starts; empty = not waiting."""
+    failed: bool = False
+
+
+class RevisionSummary(Struct):
+    """One line of `status.revisions`."""
+
+    name: str
+    hash: str
+    state: Literal["Optimizing", "Deploying", "Stable", "Candidate", "Retiring", "Retained", "Failed"]
+    weight: int = 0
+    ready_replicas: int = 0
+
+
+class RolloutStatus(Struct):
+    """Where the move from `stable` to `candidate` stands. Everything a restart needs is here; times are RFC 3339 UTC."""
+
+    phase: RolloutPhase
+    stable: str
+    candidate: str
+    step: int = 0
+    step_name: str = ""
+    weight: int = 0
+    """Wanted weight of the candidate, percent."""
+    since: str = ""
+    """When the present phase began."""
+    weighed_at: str = ""
+    """When the gateway accepted the present weight."""
+    started_at: str = ""
+    approved: tuple[str, ...] = ()
+    """Names of the steps that were approved."""
+    unready_since: str = ""
+    paused_from: RolloutPhase | None = None
+    stable_replicas: int = 0
+    """Replicas of the stable revision when the rollout began: the floor of its autoscaler until the end."""
+    reason: str = ""
+    message: str = ""
+
+
+class Before(Struct):
+    """Retired revisions that must drain: hash and the time their traffic ended."""
+
+    hash: str
+    drained_from: str
+
+
+class OptimizedModelStatus(Struct):
+    """What is the case. `observedGeneration` is the object's own."""
+
+    observed_generation: int = 0
+    phase: Phase = "Pending"
+    conditions: tuple[Condition, ...] = ()
+    revision: str = ""
+    """Hash of this generation's revision."""
+    stable_revision: str = ""
+    """Hash of the revision that takes the traffic outside a rollout."""
+    failed_revisions: tuple[str, ...] = ()
+    """Revisions that were rolled back; not tried again unless asked."""
+    attempt: Attempt | None = None
+    steps: tuple[StepProgress, ...] = ()
+    gates: tuple[GateResult, ...] = ()
+    figures: Figures | None = None
+    size: str = ""
+    quality: str = ""
+    canary: str = ""
+    revisions: tuple[RevisionSummary, ...] = ()
+    rollout: RolloutStatus | None = None
+    retiring: tuple[Before, ...] = ()
+    handled_action: str = ""
+    """The last value of the action annotation that was acted on (or refused), so that it is handled once."""
+    replicas: int = 0
+    selector: str = ""
+    endpoint: str = ""
+    last_failure: Failure | None = None
+
+
+class ModelRevisionStatus(Struct):
+    """What optimizing found. Filled once; a re-judgement under other gates replaces `gates`, `figures` and `evaluation`."""
+
+    observed_generation: int = 0
+    conditions: tuple[Condition, ...] = ()
+    phase: Literal["Pending", "Optimized", "Rejected"] = "Pending"
+    artifact: Artifact | None = None
+    evaluation: str = ""
+    gates: tuple[GateResult, ...] = ()
+    figures: Figures | None = None
+    steps: tuple[StepProgress, ...] = ()
+    report: str = ""
