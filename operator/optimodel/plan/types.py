@@ -1,0 +1,149 @@
+"""What the plan decides on and what it decides: `Snapshot` in, `Plan` out. Both are plain values that can be printed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from ..api.contract import Progress
+from ..api.spec import ModelRevisionSpec, OptimizedModelSpec, TritonRuntimeSpec
+from ..api.status import ModelRevisionStatus, OptimizedModelStatus
+
+Manifest = Mapping[str, Any]
+"""A Kubernetes object as the API server speaks it."""
+
+
+@dataclass(frozen=True)
+class Ref:
+    """An object to delete. `uid`, where known, guards against deleting a successor of the same name."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+    uid: str = ""
+
+
+@dataclass(frozen=True)
+class Event:
+    """A Kubernetes Event on the OptimizedModel."""
+
+    type: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class ProbeTarget:
+    """A Triton pod that is to answer one real inference: `url` is its base address, the golden answer comes from the artifact."""
+
+    pod_uid: str
+    url: str
+    model: str
+    golden_text: str
+    golden_output: str
+    golden_head: tuple[str, ...]
+    tolerance: str
+
+
+@dataclass(frozen=True)
+class ProgressTarget:
+    """A worker pod whose progress page is of interest."""
+
+    pod_uid: str
+    url: str
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """What a pod answered last. `ok` = loaded and the golden answer came back."""
+
+    ok: bool
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Platform:
+    """Settings of the installation that shape manifests."""
+
+    worker_image: str
+    operator_image: str
+    image_pull_policy: str = "IfNotPresent"
+    network_policy: bool = False
+    gateway_namespace: str = ""
+    operator_namespace: str = ""
+
+
+@dataclass(frozen=True)
+class Meta:
+    """Identity of the OptimizedModel."""
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    resource_version: str
+    deleting: datetime | None
+    finalizers: tuple[str, ...]
+    annotations: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Revision:
+    """A ModelRevision as observed."""
+
+    name: str
+    uid: str
+    generation: int
+    created: str
+    spec: ModelRevisionSpec
+    status: ModelRevisionStatus
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything known of one OptimizedModel at one moment. Raw children are dicts; absent kinds are empty tuples."""
+
+    now: datetime
+    meta: Meta
+    spec: OptimizedModelSpec
+    status: OptimizedModelStatus
+    runtime: TritonRuntimeSpec | None
+    platform: Platform
+    revisions: tuple[Revision, ...] = ()
+    jobs: tuple[Manifest, ...] = ()
+    pods: tuple[Manifest, ...] = ()
+    deployments: tuple[Manifest, ...] = ()
+    services: tuple[Manifest, ...] = ()
+    autoscalers: tuple[Manifest, ...] = ()
+    http_routes: tuple[Manifest, ...] = ()
+    grpc_routes: tuple[Manifest, ...] = ()
+    network_policies: tuple[Manifest, ...] = ()
+    probes: Mapping[str, ProbeResult] = field(default_factory=dict)
+    """By pod uid."""
+    progress: Mapping[str, Progress] = field(default_factory=dict)
+    """By pod uid."""
+    namespace_terminating: bool = False
+    digests_in_use: frozenset[str] = frozenset()
+    """Artifact digests that ModelRevisions of other models of the namespace name."""
+    route_conflict: str = ""
+    """`kind/name` of an older object that already claims one of our hostnames on one of our gateways."""
+    missing_kinds: frozenset[str] = frozenset()
+    """Kinds that this cluster does not have (HTTPRoute, GRPCRoute)."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done, in this order: apply, revision status, status, delete, events, finalizers."""
+
+    apply: tuple[dict[str, Any], ...] = ()
+    revision_status: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    status: dict[str, Any] | None = None
+    delete: tuple[Ref, ...] = ()
+    events: tuple[Event, ...] = ()
+    finalizers: tuple[str, ...] | None = None
+    probes: tuple[ProbeTarget, ...] = ()
+    progress: tuple[ProgressTarget, ...] = ()
+    requeue_after: float | None = None
