@@ -1,0 +1,136 @@
+"""Gate verdicts: a measurement, its confidence interval, and the bound. Pure and distribution-free where it matters.
+
+Pass: the whole interval clears the bound. Fail: the whole interval misses it. Otherwise, or without data: Inconclusive.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import NormalDist, fmean, stdev
+from typing import Literal
+
+from optimodel.api.contract import GateResult
+from optimodel.api.spec import Gate, Metric
+
+from .rules import HIGHER_IS_BETTER
+
+Kind = Literal["Exact", "Mean", "Quantile", "Proportion"]
+Key = tuple[Metric, str | None]
+"""A metric and the dataset it was measured on (None = no dataset)."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What was observed. `sample` holds the observations: one number for Exact, 0/1 for Proportion. `quantile` is for Quantile."""
+
+    kind: Kind
+    sample: tuple[float, ...] = field(repr=False)
+    quantile: float = 0.5
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its bounds; infinite where the sample is too small to say."""
+
+    value: float
+    low: float
+    high: float
+    samples: int
+
+
+def interval(measurement: Measurement, confidence: float) -> Interval | None:
+    """Two-sided interval at `confidence`, or None without observations.
+
+    Mean: normal. Quantile: order statistics (binomial). Proportion: Wilson. Exact: the number itself.
+    """
+    sample = measurement.sample
+    n = len(sample)
+    if n == 0 or not all(map(math.isfinite, sample)):
+        return None
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    if measurement.kind == "Exact":
+        return Interval(sample[0], sample[0], sample[0], n)
+    if measurement.kind == "Proportion":
+        return _wilson(fmean(sample), n, z)
+    if measurement.kind == "Quantile":
+        return _quantile(sorted(sample), measurement.quantile, confidence)
+    mean = fmean(sample)
+    reach = z * stdev(sample) / math.sqrt(n) if n > 1 else math.inf
+    return Interval(mean, mean - reach, mean + reach, n)
+
+
+def _wilson(share: float, n: int, z: float) -> Interval:
+    scale = 1 + z * z / n
+    centre = (share + z * z / (2 * n)) / scale
+    reach = z / scale * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return Interval(share, max(0.0, centre - reach), min(1.0, centre + reach), n)
+
+
+def _quantile(ordered: Sequence[float], q: float, confidence: float) -> Interval:
+    """Bounds are order statistics: P(X_(r) <= quantile) is a binomial tail, whatever the distribution."""
+    n = len(ordered)
+    value = quantile(ordered, q)
+    tail = (1 - confidence) / 2
+    low, high, below = -math.inf, math.inf, 0.0
+    for r in range(n):
+        # `below` is P(Bin(n, q) < r): how often fewer than r observations lie under the quantile.
+        if below <= tail and r > 0:
+            low = ordered[r - 1]
+        below += math.exp(_log_binomial(n, r, q))
+        if below >= 1 - tail and high == math.inf:
+            high = ordered[r]
+    return Interval(value, low, high, n)
+
+
+def _log_binomial(n: int, k: int, p: float) -> float:
+    ways = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+    return ways + k * math.log(p) + (n - k) * math.log1p(-p)
+
+
+def quantile(ordered: Sequence[float], q: float) -> float:
+    """Linear-interpolated quantile of a sorted, non-empty sequence."""
+    position = q * (len(ordered) - 1)
+    lower = math.floor(position)
+    upper = min(lower + 1, len(ordered) - 1)
+    return ordered[lower] + (ordered[upper] - ordered[lower]) * (position - lower)
+
+
+def decimal(value: float) -> str:
+    """A decimal string of at most 5 places; empty for what is unknown or infinite."""
+    if not math.isfinite(value):
+        return ""
+    return f"{value:.5f}".rstrip("0").rstrip(".") or "0"
+
+
+def judge(gates: Sequence[Gate], measurements: Mapping[Key, Measurement], data: Mapping[str, str | None]) -> tuple[GateResult, ...]:
+    """A verdict per gate, in order. `data` maps a gate's name to the dataset it is judged on (see `rules.gate_dataset`)."""
+    return tuple(_judge(gate, _find(gate, measurements, data.get(gate.name))) for gate in gates)
+
+
+def _find(gate: Gate, measurements: Mapping[Key, Measurement], dataset: str | None) -> Measurement | None:
+    return measurements.get((gate.metric, dataset)) or measurements.get((gate.metric, None))
+
+
+def _judge(gate: Gate, measurement: Measurement | None) -> GateResult:
+    higher = gate.metric in HIGHER_IS_BETTER
+    bound = (gate.min if higher else gate.max) or ""
+    found = interval(measurement, float(gate.confidence)) if measurement else None
+    if found is None or not bound:
+        message = f"{gate.metric} was not measured, so nothing is proven. Give the gate data that holds it."
+        return GateResult(gate.name, gate.metric, "Inconclusive", bound=bound, message=message)
+    limit = float(bound)
+    clears = found.low >= limit if higher else found.high <= limit
+    misses = found.high < limit if higher else found.low > limit
+    verdict: Literal["Pass", "Fail", "Inconclusive"] = "Pass" if clears else "Fail" if misses else "Inconclusive"
+    sign = "≥" if higher else "≤"
+    numbers = f"{gate.metric} {decimal(found.value)} [{decimal(found.low) or '?'}, {decimal(found.high) or '?'}]"
+    advice = {
+        "Pass": "",
+        "Fail": f"{numbers} misses {sign} {bound}. Compress less, or lower the bar.",
+        "Inconclusive": f"{numbers} spans {sign} {bound} at {found.samples} samples. Give more data, or move the bar.",
+    }[verdict]
+    return GateResult(
+        gate.name, gate.metric, verdict, decimal(found.value), decimal(found.low), decimal(found.high), bound, found.samples, advice
+    )

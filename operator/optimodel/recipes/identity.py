@@ -1,0 +1,114 @@
+"""Identity: short hashes over a versioned canonical form.
+
+A field whose value equals its default is left out, so that a default written by hand, or by the API server, changes nothing,
+and a field added later leaves every old hash as it was. Golden hashes in a test never change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from optimodel.api.spec import PVC, S3, Artifacts, Batching, Dataset, Gate, Shape, Source, Step, Struct, Task, TritonRuntimeSpec
+
+VERSION = 1
+
+
+def canonical(value: Any) -> Any:
+    """Plain data of a typed value, fields equal to their defaults left out (by value, not by identity)."""
+    if isinstance(value, msgspec.Struct):
+        return {
+            field.encode_name: canonical(getattr(value, field.name))
+            for field in msgspec.structs.fields(value)
+            if getattr(value, field.name) != field.default
+        }
+    if isinstance(value, (list, tuple)):
+        return [canonical(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): canonical(item) for key, item in value.items()}
+    return value
+
+
+def digest(value: Any, length: int) -> str:
+    """The first `length` hex characters of the sha256 of canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def step_settings(step: Step) -> Struct:
+    """The settings that a step runs with: those it carries, else the defaults of its type."""
+    from optimodel.api.spec import Export, Quantize
+
+    given: Struct | None = step.export if step.type == "Export" else step.quantize
+    return given if given is not None else {"Export": Export, "Quantize": Quantize}[step.type]()
+
+
+def canonical_step(step: Step) -> dict[str, Any]:
+    """What a step does, without what it is called."""
+    return {"type": step.type, "settings": canonical(step_settings(step))}
+
+
+def _place(s3: S3 | None, pvc: PVC | None) -> dict[str, Any]:
+    if s3 is not None:
+        return {"s3": s3.url.rstrip("/")}
+    return {"pvc": [pvc.claim_name, pvc.path.strip("/")]} if pvc is not None else {}
+
+
+def canonical_source(source: Source) -> dict[str, Any]:
+    """Where the bytes come from; credentials, endpoints and regions are ways there, not answers."""
+    found = _place(source.s3, source.pvc)
+    if source.hugging_face is not None:
+        found = {"huggingFace": [source.hugging_face.repo, source.hugging_face.revision]}
+    return found | {"refresh": source.refresh} if source.refresh is not None else found
+
+
+def revision_hash(task: Task, source: Source, steps: Sequence[Step], batching: Batching, runtime: TritonRuntimeSpec) -> str:
+    """Eight characters that change exactly when the answers may: task, source, steps (not their names), batching, and the
+    runtime's image, arguments and formats (not its resources or placement)."""
+    form = {
+        "version": VERSION,
+        "task": task,
+        "source": canonical_source(source),
+        "steps": [canonical_step(step) for step in steps],
+        "batching": canonical(batching),
+        "runtime": {k: v for k, v in canonical(runtime).items() if k in ("image", "args", "formats")},
+    }
+    return digest(form, 8)
+
+
+def evaluation_hash(gates: Sequence[Gate], data: Sequence[Dataset], shapes: Sequence[Shape]) -> str:
+    """Eight characters of the evidence: gates, where the data lies, and the workload shapes. The artifact does not depend on it."""
+    form = {
+        "version": VERSION,
+        "gates": [canonical(gate) for gate in gates],
+        "data": [{"name": item.name, **_place(item.s3, item.pvc)} for item in data],
+        "shapes": [canonical(shape) for shape in shapes],
+    }
+    return digest(form, 8)
+
+
+def job_hash(
+    evaluation: str,
+    *,
+    source: Source,
+    artifacts: Artifacts,
+    data: Sequence[Dataset] = (),
+    pod_template: dict[str, Any] | None = None,
+    timeout: str = "",
+) -> str:
+    """Five characters of what a Job depends on beyond the revision: the evidence, endpoints, secret names, the store, the pod
+    template and the time limit. A change starts the Job anew under another name; the deletion policy does not."""
+    form = {
+        "version": VERSION,
+        "evaluation": evaluation,
+        "source": canonical(source),
+        "store": [canonical(artifacts.s3), canonical(artifacts.pvc)],
+        "data": [canonical(item) for item in data],
+        "podTemplate": pod_template or {},
+        "timeout": timeout,
+    }
+    return digest(form, 5)
