@@ -9,7 +9,17 @@ from .contract import Artifact, Figures, GateResult, StepProgress
 from .spec import Struct
 
 Phase = Literal[
-    "Pending", "Optimizing", "Deploying", "Canary", "Promoting", "RollingBack", "Ready", "Degraded", "Failed", "Suspended", "Deleting"
+    "Pending",
+    "Optimizing",
+    "Deploying",
+    "Canary",
+    "Promoting",
+    "RollingBack",
+    "Ready",
+    "Degraded",
+    "Failed",
+    "Suspended",
+    "Deleting",
 ]
 
 RolloutPhase = Literal[
@@ -17,7 +27,7 @@ RolloutPhase = Literal[
 ]
 
 
-class Failure(Struct):
+class Failure(Struct, frozen=True):
     """The last thing that went wrong: where, why, what to do, when."""
 
     component: str
@@ -28,7 +38,7 @@ class Failure(Struct):
     time: str = ""
 
 
-class Attempt(Struct):
+class Attempt(Struct, frozen=True):
     """The Job that is working, or that last worked, on a revision. `job_hash` changes when its inputs outside the revision do."""
 
     revision: str
@@ -39,7 +49,7 @@ class Attempt(Struct):
     failed: bool = False
 
 
-class RevisionSummary(Struct):
+class RevisionSummary(Struct, frozen=True):
     """One line of `status.revisions`."""
 
     name: str
@@ -49,7 +59,7 @@ class RevisionSummary(Struct):
     ready_replicas: int = 0
 
 
-class RolloutStatus(Struct):
+class RolloutStatus(Struct, frozen=True):
     """Where the move from `stable` to `candidate` stands. Everything a restart needs is here; times are RFC 3339 UTC."""
 
     phase: RolloutPhase
@@ -66,7 +76,12 @@ class RolloutStatus(Struct):
     started_at: str = ""
     approved: tuple[str, ...] = ()
     """Names of the steps that were approved."""
+    promote: bool = False
+    """A person passed all steps: straight to promotion once the candidate is Ready."""
+    recreate: bool = False
+    """The rollout began under strategy Recreate: the old revision goes before the new one starts."""
     unready_since: str = ""
+    """Since when the candidate has had no ready endpoint; empty = it has one, or is not expected to."""
     paused_from: RolloutPhase | None = None
     stable_replicas: int = 0
     """Replicas of the stable revision when the rollout began: the floor of its autoscaler until the end."""
@@ -74,14 +89,14 @@ class RolloutStatus(Struct):
     message: str = ""
 
 
-class Before(Struct):
+class Before(Struct, frozen=True):
     """Retired revisions that must drain: hash and the time their traffic ended."""
 
     hash: str
     drained_from: str
 
 
-class OptimizedModelStatus(Struct):
+class OptimizedModelStatus(Struct, frozen=True):
     """What is the case. `observedGeneration` is the object's own."""
 
     observed_generation: int = 0
@@ -111,7 +126,7 @@ class OptimizedModelStatus(Struct):
     last_failure: Failure | None = None
 
 
-class ModelRevisionStatus(Struct):
+class ModelRevisionStatus(Struct, frozen=True):
     """What optimizing found. Filled once; a re-judgement under other gates replaces `gates`, `figures` and `evaluation`."""
 
     observed_generation: int = 0
