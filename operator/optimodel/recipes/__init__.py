@@ -1,4 +1,4 @@
-"""Typed recipes, pure: the legal order of steps, identity hashes and gate verdicts. Shared by the operator and the worker."""
+"""Recipes, pure: legal order of steps, identity hashes and gate verdicts. Shared by operator and worker."""
 
 from .rules import DATA_METRICS, Problem, check, gate_dataset
 

@@ -23,7 +23,7 @@ Key = tuple[Metric, str | None]
 
 @dataclass(frozen=True)
 class Measurement:
-    """What was observed. `sample` holds the observations: one number for Exact, 0/1 for Proportion. `quantile` is for Quantile."""
+    """What was observed: one number for Exact, 0/1 for Proportion; `quantile` is for Quantile."""
 
     kind: Kind
     sample: tuple[float, ...] = field(repr=False)
@@ -104,8 +104,10 @@ def decimal(value: float) -> str:
     return f"{value:.5f}".rstrip("0").rstrip(".") or "0"
 
 
-def judge(gates: Sequence[Gate], measurements: Mapping[Key, Measurement], data: Mapping[str, str | None]) -> tuple[GateResult, ...]:
-    """A verdict per gate, in order. `data` maps a gate's name to the dataset it is judged on (see `rules.gate_dataset`)."""
+def judge(
+    gates: Sequence[Gate], measurements: Mapping[Key, Measurement], data: Mapping[str, str | None]
+) -> tuple[GateResult, ...]:
+    """A verdict per gate, in order. `data`: gate name -> the dataset it is judged on (`rules.gate_dataset`)."""
     return tuple(_judge(gate, _find(gate, measurements, data.get(gate.name))) for gate in gates)
 
 
@@ -131,6 +133,5 @@ def _judge(gate: Gate, measurement: Measurement | None) -> GateResult:
         "Fail": f"{numbers} misses {sign} {bound}. Compress less, or lower the bar.",
         "Inconclusive": f"{numbers} spans {sign} {bound} at {found.samples} samples. Give more data, or move the bar.",
     }[verdict]
-    return GateResult(
-        gate.name, gate.metric, verdict, decimal(found.value), decimal(found.low), decimal(found.high), bound, found.samples, advice
-    )
+    value, low, high = decimal(found.value), decimal(found.low), decimal(found.high)
+    return GateResult(gate.name, gate.metric, verdict, value, low, high, bound, found.samples, advice)

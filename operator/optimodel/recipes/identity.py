@@ -1,7 +1,7 @@
 """Identity: short hashes over a versioned canonical form.
 
-A field whose value equals its default is left out, so that a default written by hand, or by the API server, changes nothing,
-and a field added later leaves every old hash as it was. Golden hashes in a test never change.
+A field whose value equals its default is left out, so that a default written by hand, or by the API server, changes
+nothing, and a field added later leaves every old hash as it was. Golden hashes in a test never change.
 """
 
 from __future__ import annotations
@@ -13,7 +13,22 @@ from typing import Any
 
 import msgspec
 
-from optimodel.api.spec import PVC, S3, Artifacts, Batching, Dataset, Gate, Shape, Source, Step, Struct, Task, TritonRuntimeSpec
+from optimodel.api.spec import (
+    PVC,
+    S3,
+    Artifacts,
+    Batching,
+    Dataset,
+    Export,
+    Gate,
+    Quantize,
+    Shape,
+    Source,
+    Step,
+    Struct,
+    Task,
+    TritonRuntimeSpec,
+)
 
 VERSION = 1
 
@@ -41,8 +56,6 @@ def digest(value: Any, length: int) -> str:
 
 def step_settings(step: Step) -> Struct:
     """The settings that a step runs with: those it carries, else the defaults of its type."""
-    from optimodel.api.spec import Export, Quantize
-
     given: Struct | None = step.export if step.type == "Export" else step.quantize
     return given if given is not None else {"Export": Export, "Quantize": Quantize}[step.type]()
 
@@ -66,9 +79,11 @@ def canonical_source(source: Source) -> dict[str, Any]:
     return found | {"refresh": source.refresh} if source.refresh is not None else found
 
 
-def revision_hash(task: Task, source: Source, steps: Sequence[Step], batching: Batching, runtime: TritonRuntimeSpec) -> str:
-    """Eight characters that change exactly when the answers may: task, source, steps (not their names), batching, and the
-    runtime's image, arguments and formats (not its resources or placement)."""
+def revision_hash(
+    task: Task, source: Source, steps: Sequence[Step], batching: Batching, runtime: TritonRuntimeSpec
+) -> str:
+    """Eight characters that change exactly when the answers may: task, source, steps (not their names), batching, and
+    the runtime's image, arguments and formats (not its resources or placement)."""
     form = {
         "version": VERSION,
         "task": task,
@@ -81,7 +96,7 @@ def revision_hash(task: Task, source: Source, steps: Sequence[Step], batching: B
 
 
 def evaluation_hash(gates: Sequence[Gate], data: Sequence[Dataset], shapes: Sequence[Shape]) -> str:
-    """Eight characters of the evidence: gates, where the data lies, and the workload shapes. The artifact does not depend on it."""
+    """Eight characters of the evidence: gates, where the data lies, and the workload shapes."""
     form = {
         "version": VERSION,
         "gates": [canonical(gate) for gate in gates],
@@ -100,8 +115,8 @@ def job_hash(
     pod_template: dict[str, Any] | None = None,
     timeout: str = "",
 ) -> str:
-    """Five characters of what a Job depends on beyond the revision: the evidence, endpoints, secret names, the store, the pod
-    template and the time limit. A change starts the Job anew under another name; the deletion policy does not."""
+    """Five characters of what a Job depends on beyond the revision: the evidence, endpoints, secret names, the store,
+    the pod template and the time limit. A change starts a new Job; the deletion policy changes nothing."""
     form = {
         "version": VERSION,
         "evaluation": evaluation,

@@ -27,7 +27,7 @@ class Problem:
 
 def check(task: Task, steps: Sequence[Step], gates: Sequence[Gate], data: Sequence[Dataset]) -> tuple[Problem, ...]:
     """Every problem of the recipe, in the order of the spec; empty = legal."""
-    return tuple([*_steps(steps), *_datasets(data), *_gates(task, gates, data)])
+    return (*_steps(steps), *_datasets(data), *_gates(task, gates, data))
 
 
 def gate_dataset(gate: Gate, data: Sequence[Dataset]) -> str | None:
@@ -51,7 +51,9 @@ def _steps(steps: Sequence[Step]) -> Iterator[Problem]:
     for repeated in _duplicates(types):
         yield Problem("StepRepeated", f"Step type {repeated} appears more than once. Keep one step of each type.")
     if "Export" not in types:
-        yield Problem("ExportMissing", "The steps hold no Export, so there is no graph to serve. Add {name: export, type: Export}.")
+        yield Problem(
+            "ExportMissing", "The steps hold no Export, so nothing can be served. Add {name: export, type: Export}."
+        )
     elif types != sorted(types, key=ORDER.index):
         wanted = " → ".join(t for t in ORDER if t in types)
         yield Problem("WrongOrder", f"The steps are in the order {' → '.join(types)}. Put them in the order {wanted}.")
@@ -85,7 +87,8 @@ def _gates(task: Task, gates: Sequence[Gate], data: Sequence[Dataset]) -> Iterat
         if gate.metric == "Accuracy" and task != "TextClassification":
             yield Problem(
                 "MetricNotForTask",
-                f"Gate {gate.name!r} measures Accuracy, which task {task} has no labels for. Use CosineMean, CosineP5 or CosineMin.",
+                f"Gate {gate.name!r} measures Accuracy, which needs a TextClassification model. "
+                "Use CosineMean, CosineP5 or CosineMin.",
             )
 
 
@@ -93,12 +96,14 @@ def _gate_data(gate: Gate, data: Sequence[Dataset]) -> Iterator[Problem]:
     names = [d.name for d in data]
     if gate.data is not None and gate.data not in names:
         known = ", ".join(names) or "none"
-        yield Problem("GateDataUnknown", f"Gate {gate.name!r} names dataset {gate.data!r}; spec.data has: {known}. Add it or rename.")
+        message = f"Gate {gate.name!r} names dataset {gate.data!r}; spec.data has: {known}. Add it or name another."
+        yield Problem("GateDataUnknown", message)
     elif gate.data is None and gate.metric in DATA_METRICS and len(data) != 1:
         have = "no dataset" if not data else f"{len(data)} datasets"
         yield Problem(
             "GateDataMissing",
-            f"Gate {gate.name!r} measures {gate.metric} on held-out text, but spec.data has {have}. Name one in the gate's `data`.",
+            f"Gate {gate.name!r} measures {gate.metric} on held-out text, but spec.data has {have}. "
+            "Name one in the gate's `data`.",
         )
 
 
@@ -114,7 +119,8 @@ def _bounds(gate: Gate) -> Iterator[Problem]:
     where = f"Gate {gate.name!r}"
     for field, text in (("min", gate.min), ("max", gate.max), ("confidence", gate.confidence)):
         if text is not None and _decimal(text) is None:
-            yield Problem("BadDecimal", f"{where}: {field} is {text!r}, which is not a decimal. Write it like \"0.985\".")
+            message = f'{where}: {field} is {text!r}, which is not a decimal. Write it like "0.985".'
+            yield Problem("BadDecimal", message)
     confidence = _decimal(gate.confidence)
     if confidence is not None and not Decimal("0.5") <= confidence < 1:
         yield Problem("BadDecimal", f"{where}: confidence is {gate.confidence}; it must be at least 0.5 and below 1.")

@@ -1,0 +1,83 @@
+"""Verdicts follow the interval: clear the bound, miss it, or say that the data cannot tell."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+
+from optimodel.api.spec import Gate
+from optimodel.recipes.gates import Measurement, decimal, interval, judge
+
+
+def verdict(gate, measurement, dataset="eval"):
+    (result,) = judge([gate], {(gate.metric, dataset): measurement} if measurement else {}, {gate.name: dataset})
+    return result
+
+
+def test_pass_fail_and_inconclusive():
+    sample = tuple(0.99 + 0.002 * (i % 3 - 1) for i in range(300))
+    mean = Measurement("Mean", sample)
+    assert verdict(Gate("g", "CosineMean", min="0.985"), mean).verdict == "Pass"
+    failed = verdict(Gate("g", "CosineMean", min="0.995"), mean)
+    assert (failed.verdict, failed.value, failed.bound, failed.samples) == ("Fail", "0.99", "0.995", 300)
+    assert "Compress less" in failed.message
+    unsure = verdict(Gate("g", "CosineMean", min="0.99"), mean)
+    assert unsure.verdict == "Inconclusive"
+    assert "Give more data" in unsure.message
+
+
+def test_missing_data_never_passes():
+    assert verdict(Gate("g", "Accuracy", min="0"), None).verdict == "Inconclusive"
+    assert verdict(Gate("g", "Accuracy", min="0"), Measurement("Mean", ())).verdict == "Inconclusive"
+    assert verdict(Gate("g", "CosineMean", min="0.1"), Measurement("Mean", (math.nan,) * 9)).verdict == "Inconclusive"
+    one = verdict(Gate("g", "CosineMean", min="0.1"), Measurement("Mean", (0.9,)))
+    assert (one.verdict, one.low) == ("Inconclusive", "")
+
+
+def test_lower_is_better_metrics():
+    size = Measurement("Exact", (0.253,))
+    assert verdict(Gate("s", "SizeRatio", max="0.27"), size).verdict == "Pass"
+    assert verdict(Gate("s", "SizeRatio", max="0.25"), size).verdict == "Fail"
+    ratios = Measurement("Quantile", tuple(0.5 + i / 1000 for i in range(21)))
+    assert verdict(Gate("l", "LatencyP50Ratio", max="0.6"), ratios).verdict == "Pass"
+
+
+def test_a_measurement_without_data_serves_any_gate():
+    result = judge([Gate("s", "SizeRatio", max="0.3")], {("SizeRatio", None): Measurement("Exact", (0.2,))}, {})
+    assert result[0].verdict == "Pass"
+
+
+def test_small_samples_cannot_bound_an_extreme_quantile():
+    few = interval(Measurement("Quantile", tuple(i / 20 for i in range(20)), 0.05), 0.95)
+    assert few is not None
+    assert few.low == -math.inf
+    assert math.isfinite(few.high)
+
+
+@pytest.mark.parametrize(
+    ("kind", "quantile", "truth"), [("Mean", 0.5, 0.5), ("Quantile", 0.05, 0.05), ("Quantile", 0.95, 0.95)]
+)
+def test_intervals_cover_the_truth_as_often_as_promised(kind, quantile, truth):
+    chance = random.Random(7)
+    hits = 0
+    for _ in range(400):
+        found = interval(Measurement(kind, tuple(chance.random() for _ in range(200)), quantile), 0.95)
+        assert found is not None
+        hits += found.low <= truth <= found.high
+    assert hits >= 370
+
+
+def test_proportions_cover_too():
+    chance = random.Random(3)
+    hits = 0
+    for _ in range(400):
+        found = interval(Measurement("Proportion", tuple(float(chance.random() < 0.9) for _ in range(150))), 0.95)
+        assert found is not None
+        hits += found.low <= 0.9 <= found.high
+    assert hits >= 370
+
+
+def test_decimals_are_plain():
+    assert [decimal(x) for x in (0.25, 1.0, 1e-7, math.inf, 12.345678)] == ["0.25", "1", "0", "", "12.34568"]

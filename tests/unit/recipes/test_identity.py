@@ -1,0 +1,85 @@
+"""The hashes change when the answers may, and never otherwise. The golden values below never change."""
+
+from __future__ import annotations
+
+import msgspec
+
+from optimodel.api.spec import (
+    PVC,
+    S3,
+    Artifacts,
+    Batching,
+    Dataset,
+    Gate,
+    HuggingFace,
+    LocalRef,
+    Quantize,
+    Shape,
+    Source,
+    Step,
+    TritonRuntimeSpec,
+)
+from optimodel.recipes import identity
+
+STEPS = (Step("graph", "Export"), Step("int8", "Quantize"))
+HUB = Source(hugging_face=HuggingFace("org/model", "3f2c9ab"))
+RUNTIME = TritonRuntimeSpec("registry.example/triton:1")
+
+
+def revision(task="TextEmbedding", source=HUB, steps=STEPS, batching=None, runtime=RUNTIME):
+    return identity.revision_hash(task, source, steps, batching or Batching(), runtime)
+
+
+def test_golden_hashes_stay():
+    assert revision() == "0a517e2b"
+    bucket = Source(s3=S3("s3://models/minilm/"), refresh="2")
+    changed = Batching(max_batch_size=32, length_buckets=(16, 64))
+    assert revision("TextClassification", bucket, STEPS[:1], changed) == "69df5292"
+    gates = (Gate("cosine", "CosineMean", min="0.985"), Gate("size", "SizeRatio", max="0.27"))
+    data = (Dataset("trec", pvc=PVC("data", "trec.jsonl")),)
+    evaluation = identity.evaluation_hash(gates, data, (Shape(), Shape(8, 128)))
+    assert evaluation == "fcbeef9d"
+    assert identity.job_hash(evaluation, source=HUB, artifacts=Artifacts(s3=S3("s3://store")), data=data) == "6387d"
+
+
+def test_defaults_written_out_change_nothing():
+    explicit = msgspec.json.decode(
+        b'{"name":"int8","type":"Quantize","quantize":{"bits":8,"perChannel":true}}', type=Step
+    )
+    batching = msgspec.json.decode(b'{"maxBatchSize":8,"lengthBuckets":[16,32,64,128,256]}', type=Batching)
+    assert revision(steps=(STEPS[0], explicit), batching=batching) == revision()
+    assert revision(source=Source(s3=S3("s3://a/b/"))) == revision(source=Source(s3=S3("s3://a/b")))
+
+
+def test_names_secrets_and_placement_are_not_answers():
+    secret = Source(hugging_face=HuggingFace("org/model", "3f2c9ab", endpoint="http://hub", secret_ref=LocalRef("hf")))
+    runtime = TritonRuntimeSpec(
+        "registry.example/triton:1", resources={"limits": {"cpu": "2"}}, node_selector={"a": "b"}
+    )
+    assert revision(source=secret, runtime=runtime, steps=(Step("a", "Export"), Step("b", "Quantize"))) == revision()
+
+
+def test_what_changes_the_answers_changes_the_hash():
+    others = [
+        revision("TextClassification"),
+        revision(source=Source(hugging_face=HuggingFace("org/model", "main"))),
+        revision(source=Source(hugging_face=HUB.hugging_face, refresh="1")),
+        revision(steps=STEPS[:1]),
+        revision(steps=(STEPS[0], Step("int8", "Quantize", quantize=Quantize(per_channel=False)))),
+        revision(batching=Batching(max_batch_size=1)),
+        revision(runtime=TritonRuntimeSpec("registry.example/triton:2")),
+    ]
+    assert len({revision(), *others}) == len(others) + 1
+    assert all(len(h) == 8 for h in others)
+
+
+def test_a_job_depends_on_secrets_and_pod_template_but_not_on_the_deletion_policy():
+    def job(**changes):
+        wanted = {"source": HUB, "artifacts": Artifacts(s3=S3("s3://store")), "timeout": "2h"} | changes
+        return identity.job_hash("e", **wanted)
+
+    store = S3("s3://store", secret_ref=LocalRef("other"))
+    assert job() == job(artifacts=Artifacts(s3=S3("s3://store"), deletion_policy="Delete"), pod_template={})
+    changed = {job(), job(artifacts=Artifacts(s3=store)), job(timeout="1h"), job(pod_template={"spec": {"a": 1}})}
+    assert len(changed) == 4
+    assert all(len(h) == 5 for h in changed)
