@@ -1,4 +1,4 @@
-"""The rollout of a new revision as a pure state machine: what is observed in, what should be out, the clock passed in."""
+"""The rollout of a new revision as a pure state machine: what is observed in, what should be out, clock passed in."""
 
 from .machine import advance
 from .types import Decision, Event, Observed, RouteState, Seen

@@ -77,7 +77,7 @@ class Decision:
     stable: str
     """`status.stableRevision`. Changes at one place only, after the gateway accepted 100 % for the candidate."""
     weights: Mapping[str, int]
-    """Percent by hash for the weighted rule, summing to 100, no zeros. Empty = no route is wanted yet."""
+    """Percent by hash for the weighted rule, summing to 100, no zeros. Empty = no route is wanted (yet)."""
     named: tuple[str, ...]
     """Revisions that get a header rule, sorted. A revision that drains is not among them."""
     serve: tuple[str, ...]
@@ -94,7 +94,7 @@ class Decision:
     requeue_after: float | None = None
     """Seconds until time alone changes the decision; None = only a change of the world does."""
     rolled_back: tuple[str, str] | None = None
-    """Reason and message, given by the decision that begins a rollback that counts as a failure. The condition RolledBack
-    stays as long as this generation's hash is among `failed_revisions`."""
+    """Reason and message, given once by the decision that begins a rollback that counts as a failure. The condition
+    RolledBack stays as long as this generation's hash is among `failed_revisions`."""
     stalled: tuple[str, str] | None = None
     """Reason and message while waiting cannot help: a first revision that missed its deadline."""

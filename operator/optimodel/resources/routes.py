@@ -1,0 +1,150 @@
+"""Builders and reader of the HTTPRoute and GRPCRoute of a model. Both are owned whole: their lists are atomic.
+
+Responses do not name their revision: a response header per backend is an extended feature that gateways, Traefik among
+them, do not offer, and one per rule cannot tell the backends of the weighted rule apart. Ask for a revision by header.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..api import names
+from ..api.spec import ParentRef, Router
+from .service import GRPC_PORT, HTTP_PORT
+
+API_VERSION = "gateway.networking.k8s.io/v1"
+HEADER = "x-model-revision"
+"""A request with this header goes to the revision of that hash, while the revision has a rule."""
+_REF_DEFAULTS = {"group": "gateway.networking.k8s.io", "kind": "Gateway"}
+
+
+def http_route(
+    *,
+    name: str,
+    namespace: str,
+    model: str,
+    router: Router,
+    weights: Mapping[str, int],
+    named: Iterable[str],
+    owner: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """The HTTPRoute: a header rule for every revision of `named`, then the rule that splits by `weights` (percent)."""
+    path = {"path": {"type": "PathPrefix", "value": "/"}}
+    rules = [
+        {"matches": [path | _header(h)], "backendRefs": [_backend(model, h, HTTP_PORT, 100)]} for h in sorted(named)
+    ]
+    rules.append({"matches": [path], "backendRefs": _split(model, weights, HTTP_PORT)})
+    return _route("HTTPRoute", name, namespace, model, router.parent_refs, router.hostnames.http, rules, owner)
+
+
+def grpc_route(
+    *,
+    name: str,
+    namespace: str,
+    model: str,
+    router: Router,
+    weights: Mapping[str, int],
+    named: Iterable[str],
+    owner: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """The GRPCRoute, with the same rules as the HTTPRoute."""
+    rules: list[dict[str, Any]] = [
+        {"matches": [_header(h)], "backendRefs": [_backend(model, h, GRPC_PORT, 100)]} for h in sorted(named)
+    ]
+    rules.append({"backendRefs": _split(model, weights, GRPC_PORT)})
+    return _route("GRPCRoute", name, namespace, model, router.parent_refs, router.hostnames.grpc, rules, owner)
+
+
+def read(*routes: Mapping[str, Any]) -> tuple[dict[str, int], frozenset[str], bool]:
+    """What the routes of a model say: percent by hash, every revision named, and whether all gateways accepted this.
+
+    Routes that disagree are not accepted. A backend that is none of the model's revisions counts under its own name.
+    """
+    found = [_rules(r) for r in routes]
+    if not found:
+        return {}, frozenset(), False
+    weights, hashes = found[0]
+    agreed = all(f == found[0] for f in found)
+    return weights, hashes, agreed and all(accepted(r) for r in routes)
+
+
+def accepted(route: Mapping[str, Any]) -> bool:
+    """Whether every parent has accepted this very generation and resolved all that it refers to."""
+    generation = route.get("metadata", {}).get("generation", 0)
+    parents = route.get("spec", {}).get("parentRefs", [])
+    states = route.get("status", {}).get("parents", [])
+    return bool(parents) and all(
+        any(_same(route, ref, state["parentRef"]) and _settled(state, generation) for state in states)
+        for ref in parents
+    )
+
+
+def _settled(state: Mapping[str, Any], generation: int) -> bool:
+    """A parent's state says True to both questions, for this generation."""
+    good = {
+        c["type"]
+        for c in state.get("conditions", [])
+        if c.get("status") == "True" and c.get("observedGeneration", 0) >= generation
+    }
+    return {"Accepted", "ResolvedRefs"} <= good
+
+
+def _same(route: Mapping[str, Any], one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    defaults = _REF_DEFAULTS | {"namespace": route.get("metadata", {}).get("namespace", "")}
+    return defaults | dict(one) == defaults | dict(other)
+
+
+def _rules(route: Mapping[str, Any]) -> tuple[dict[str, int], frozenset[str]]:
+    prefix = names.revision(route["metadata"].get("labels", {}).get(names.MODEL, ""), "")
+    weights: dict[str, int] = {}
+    hashes: set[str] = set()
+    for rule in route.get("spec", {}).get("rules", []):
+        shares = {b["name"].removeprefix(prefix): b.get("weight", 1) for b in rule.get("backendRefs", [])}
+        hashes |= shares.keys()
+        if not any(m.get("headers") for m in rule.get("matches", [])):
+            weights |= {h: w for h, w in shares.items() if w}
+    return weights, frozenset(hashes)
+
+
+def _header(hash: str) -> dict[str, Any]:
+    return {"headers": [{"type": "Exact", "name": HEADER, "value": hash}]}
+
+
+def _backend(model: str, hash: str, port: int, weight: int) -> dict[str, Any]:
+    return {"group": "", "kind": "Service", "name": names.revision(model, hash), "port": port, "weight": weight}
+
+
+def _split(model: str, weights: Mapping[str, int], port: int) -> list[dict[str, Any]]:
+    return [_backend(model, h, port, w) for h, w in sorted(weights.items()) if w]
+
+
+def _route(
+    kind: str,
+    name: str,
+    namespace: str,
+    model: str,
+    parents: tuple[ParentRef, ...],
+    hostnames: tuple[str, ...],
+    rules: list[dict[str, Any]],
+    owner: list[dict[str, Any]],
+) -> dict[str, Any]:
+    spec: dict[str, Any] = {"parentRefs": [_parent(p) for p in parents], "rules": rules}
+    if hostnames:
+        spec["hostnames"] = list(hostnames)
+    metadata = {
+        "name": name,
+        "namespace": namespace,
+        "labels": names.labels(model, "route"),
+        "ownerReferences": owner,
+    }
+    return {"apiVersion": API_VERSION, "kind": kind, "metadata": metadata, "spec": spec}
+
+
+def _parent(ref: ParentRef) -> dict[str, Any]:
+    found = _REF_DEFAULTS | {"name": ref.name}
+    if ref.namespace:
+        found["namespace"] = ref.namespace
+    if ref.section_name:
+        found["sectionName"] = ref.section_name
+    return found
