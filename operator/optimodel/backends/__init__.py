@@ -1,0 +1,1 @@
+"""Python that runs inside Triton, and the arithmetic that the worker shares with it."""

@@ -1,0 +1,65 @@
+"""One real inference, asked of the Triton in the same pod: exit status 0 if it answers sensibly, 1 with the reason if not.
+
+Usage: `python3 -S -E probe.py [GOLDEN] [PORT]`. GOLDEN is JSON {"text", "output", "head", "tolerance"} (an empty string means
+none): the answer's first values must match it. The settings beside this file name the model, its outputs and their sizes.
+Standard library only: it runs every few seconds.
+"""
+
+import http.client
+import json
+import math
+import os
+import sys
+
+TIMEOUT_S = 4.0
+
+
+def ask(model, text, port):
+    """The outputs by name, as flat lists. Raises `OSError`, `http.client.HTTPException` or `ValueError`."""
+    body = {"inputs": [{"name": "TEXT", "shape": [1, 1], "datatype": "BYTES", "data": [text]}]}
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
+    try:
+        connection.request("POST", f"/v2/models/{model}/infer", json.dumps(body), {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        payload = response.read()
+    finally:
+        connection.close()
+    if response.status != 200:
+        raise ValueError(f"HTTP {response.status}: {payload[:300].decode(errors='replace')}")
+    return {output["name"]: output["data"] for output in json.loads(payload)["outputs"]}
+
+
+def judge(answer, sizes, golden):
+    """Raise `ValueError` unless every output has its size, numbers are finite, and the golden values match."""
+    for name, size in sizes.items():
+        values = answer.get(name, [])
+        if len(values) != size:
+            raise ValueError(f"{name} has {len(values)} values instead of {size}")
+        if not all(isinstance(v, str) or (v is not None and math.isfinite(v)) for v in values):
+            raise ValueError(f"{name} has values that are not finite")
+    if golden:
+        got, tolerance = answer[golden["output"]], float(golden["tolerance"])
+        for index, want in enumerate(golden["head"]):
+            if not abs(float(got[index]) - float(want)) <= tolerance:
+                raise ValueError(f"{golden['output']}[{index}] is {got[index]}, not {want} within {tolerance}")
+
+
+def main(arguments):
+    """Ask once and judge. Returns the exit status."""
+    try:
+        with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "probe.json")) as handle:
+            settings = json.load(handle)
+        golden = json.loads(arguments[0]) if arguments and arguments[0] else None
+        port = int(arguments[1]) if len(arguments) > 1 else 8000
+        text = golden["text"] if golden else "ready?"
+        judge(
+            ask(settings["model"], text, port), settings["outputs"], {"tolerance": "0.01", **golden} if golden else None
+        )
+    except (OSError, http.client.HTTPException, ValueError, KeyError, IndexError, TypeError) as error:
+        print(f"no answer: {type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

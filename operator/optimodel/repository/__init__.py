@@ -1,0 +1,9 @@
+"""The Triton model repository of one artifact: an ensemble under the public name over tokenizer, core and head.
+
+`write` is what the init container calls; `configs` and `interface` are pure. Only this room knows Triton's config format.
+"""
+
+from .layout import PROBE, Settings, cpus, describe, write
+from .models import Description, configs, interface, lengths
+
+__all__ = ["PROBE", "Description", "Settings", "configs", "cpus", "describe", "interface", "lengths", "write"]

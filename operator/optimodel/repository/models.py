@@ -1,0 +1,143 @@
+"""The configs of the four models, as plain values in the JSON form of Triton's `ModelConfig`."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from ..api.contract import Tensor
+from ..api.spec import Batching, Task
+
+
+class Description(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=False):
+    """`model.json` of an artifact: what the graph takes and gives, and what must be done around it."""
+
+    version: Literal[1]
+    task: Task
+    inputs: tuple[str, ...]
+    output: Literal["last_hidden_state", "logits"]
+    max_length: int
+    hidden_size: int = 0
+    pooling: Literal["mean", "cls"] = "mean"
+    normalize: bool = True
+    labels: tuple[str, ...] = ()
+    pad_token_id: int = 0
+
+
+def interface(description: Description) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Inputs and outputs of the public model, without the batch dimension."""
+    text = (Tensor("TEXT", "BYTES", (1,)),)
+    if description.task == "TextClassification":
+        return text, (Tensor("SCORES", "FP32", (len(description.labels),)), Tensor("LABEL", "BYTES", (1,)))
+    return text, (Tensor("EMBEDDING", "FP32", (description.hidden_size,)),)
+
+
+def lengths(wanted: tuple[int, ...], max_length: int) -> tuple[int, ...]:
+    """Padded lengths in tokens: the wanted buckets below the model's own limit, and that limit."""
+    return (*sorted({b for b in wanted if 0 < b < max_length}), max_length)
+
+
+def configs(model: str, description: Description, batching: Batching, threads: int) -> dict[str, dict[str, Any]]:
+    """Model name -> config. `threads` bounds the core's intra-op threads; `batching.max_batch_size` 1 means no batching at all."""
+    batch = max(1, batching.max_batch_size)
+    return {
+        model: _ensemble(model, description, batch),
+        f"{model}-tokenizer": _tokenizer(model, description, batch),
+        f"{model}-core": _core(
+            model, description, batch, lengths(batching.length_buckets, description.max_length), threads
+        ),
+        f"{model}-head": _head(model, description, batch),
+    }
+
+
+def _tensor(name: str, datatype: str, *dims: int) -> dict[str, Any]:
+    # int64 travels as text in the JSON form of a protobuf, numbers are accepted too
+    return {"name": name, "dataType": datatype, "dims": list(dims)}
+
+
+def _ids(description: Description) -> list[dict[str, Any]]:
+    return [_tensor(name, "TYPE_INT64", -1) for name in description.inputs]
+
+
+def _graph_output(description: Description) -> dict[str, Any]:
+    if description.output == "logits":
+        return _tensor("logits", "TYPE_FP32", len(description.labels))
+    return _tensor("last_hidden_state", "TYPE_FP32", -1, description.hidden_size)
+
+
+def _head_inputs(description: Description) -> list[dict[str, Any]]:
+    mask = [] if description.output == "logits" else [_tensor("attention_mask", "TYPE_INT64", -1)]
+    return [_graph_output(description), *mask]
+
+
+def _public(tensors: tuple[Tensor, ...]) -> list[dict[str, Any]]:
+    kinds = {"BYTES": "TYPE_STRING", "FP32": "TYPE_FP32"}
+    return [_tensor(t.name, kinds[t.datatype], *t.dims) for t in tensors]
+
+
+def _base(name: str, batch: int) -> dict[str, Any]:
+    return {"name": name, "maxBatchSize": batch, "versionPolicy": {"specific": {"versions": [1]}}}
+
+
+def _cpu() -> list[dict[str, Any]]:
+    return [{"count": 1, "kind": "KIND_CPU"}]
+
+
+def _ensemble(model: str, description: Description, batch: int) -> dict[str, Any]:
+    texts, answers = interface(description)
+    ids = {name: name for name in description.inputs}
+    head = [tensor["name"] for tensor in _head_inputs(description)]
+    steps = [
+        (f"{model}-tokenizer", {"TEXT": "TEXT"}, ids),
+        (f"{model}-core", ids, {description.output: description.output}),
+        (f"{model}-head", {name: name for name in head}, {answer.name: answer.name for answer in answers}),
+    ]
+    scheduling = [{"modelName": n, "modelVersion": -1, "inputMap": i, "outputMap": o} for n, i, o in steps]
+    return {
+        **_base(model, batch),
+        "platform": "ensemble",
+        "input": _public(texts),
+        "output": _public(answers),
+        "ensembleScheduling": {"step": scheduling},
+    }
+
+
+def _tokenizer(model: str, description: Description, batch: int) -> dict[str, Any]:
+    texts, _ = interface(description)
+    return {
+        **_base(f"{model}-tokenizer", batch),
+        "backend": "python",
+        "input": _public(texts),
+        "output": _ids(description),
+        "instanceGroup": _cpu(),
+    }
+
+
+def _head(model: str, description: Description, batch: int) -> dict[str, Any]:
+    _, answers = interface(description)
+    return {
+        **_base(f"{model}-head", batch),
+        "backend": "python",
+        "input": _head_inputs(description),
+        "output": _public(answers),
+        "instanceGroup": _cpu(),
+    }
+
+
+def _core(model: str, description: Description, batch: int, sizes: tuple[int, ...], threads: int) -> dict[str, Any]:
+    return {
+        **_base(f"{model}-core", batch),
+        "backend": "onnxruntime",
+        "input": _ids(description),
+        "output": [_graph_output(description)],
+        "instanceGroup": _cpu(),
+        **({"dynamicBatching": {}} if batch > 1 else {}),
+        "parameters": {"intra_op_thread_count": {"stringValue": str(threads)}},
+        "modelWarmup": [_warmup(description, size) for size in sizes],
+    }
+
+
+def _warmup(description: Description, size: int) -> dict[str, Any]:
+    inputs = {name: {"dataType": "TYPE_INT64", "dims": [size], "zeroData": True} for name in description.inputs}
+    return {"name": f"length {size}", "batchSize": 1, "inputs": inputs}
