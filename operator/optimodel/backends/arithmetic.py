@@ -64,7 +64,7 @@ def encode(
 
 
 def embed(hidden: Array, mask: Array, pooling: str, normalize: bool) -> Array:
-    """Sentence vectors (float32 [texts, hidden]): masked mean of token vectors or the first one, at unit length if asked."""
+    """Sentence vectors (float32 [texts, hidden]): masked mean of token vectors or the first, at unit length if so."""
     if pooling == "cls":
         vectors = hidden[:, 0].astype(np.float32)
     else:

@@ -1,8 +1,8 @@
-"""One real inference, asked of the Triton in the same pod: exit status 0 if it answers sensibly, 1 with the reason if not.
+"""One real inference, asked of the Triton in the same pod: exit status 0 for a sensible answer, else 1 with the reason.
 
-Usage: `python3 -S -E probe.py [GOLDEN] [PORT]`. GOLDEN is JSON {"text", "output", "head", "tolerance"} (an empty string means
-none): the answer's first values must match it. The settings beside this file name the model, its outputs and their sizes.
-Standard library only: it runs every few seconds.
+Usage: `python3 -S -E probe.py [GOLDEN] [PORT]`. GOLDEN is JSON {"text", "output", "head", "tolerance"} (an empty string
+means none): the answer's first values must match it. The settings beside this file name the model, its outputs and
+their sizes. Standard library only: it runs every few seconds.
 """
 
 import http.client
@@ -38,7 +38,7 @@ def judge(answer, sizes, golden):
         if not all(isinstance(v, str) or (v is not None and math.isfinite(v)) for v in values):
             raise ValueError(f"{name} has values that are not finite")
     if golden:
-        got, tolerance = answer[golden["output"]], float(golden["tolerance"])
+        got, tolerance = answer[golden["output"]], float(golden.get("tolerance", 0.01))
         for index, want in enumerate(golden["head"]):
             if not abs(float(got[index]) - float(want)) <= tolerance:
                 raise ValueError(f"{golden['output']}[{index}] is {got[index]}, not {want} within {tolerance}")
@@ -52,9 +52,7 @@ def main(arguments):
         golden = json.loads(arguments[0]) if arguments and arguments[0] else None
         port = int(arguments[1]) if len(arguments) > 1 else 8000
         text = golden["text"] if golden else "ready?"
-        judge(
-            ask(settings["model"], text, port), settings["outputs"], {"tolerance": "0.01", **golden} if golden else None
-        )
+        judge(ask(settings["model"], text, port), settings["outputs"], golden)
     except (OSError, http.client.HTTPException, ValueError, KeyError, IndexError, TypeError) as error:
         print(f"no answer: {type(error).__name__}: {error}", file=sys.stderr)
         return 1

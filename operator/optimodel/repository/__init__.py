@@ -1,6 +1,7 @@
 """The Triton model repository of one artifact: an ensemble under the public name over tokenizer, core and head.
 
-`write` is what the init container calls; `configs` and `interface` are pure. Only this room knows Triton's config format.
+`write` is what the init container calls; `configs`, `interface` and `lengths` are pure. Only this room knows Triton's
+config format.
 """
 
 from .layout import PROBE, Settings, cpus, describe, write

@@ -21,7 +21,7 @@ BACKENDS = Path(backends.__file__).parent
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """How an artifact is served. `model` is the public Triton name; `threads` bounds the core (0 = what `cpus()` says)."""
+    """How an artifact is served. `model` is the public Triton name; `threads` bounds the core (0 = see `cpus()`)."""
 
     model: str
     batching: Batching
@@ -29,8 +29,8 @@ class Settings(msgspec.Struct, frozen=True):
 
 
 def cpus() -> int:
-    """CPUs that the server may use, at least 1: `OPTIMODEL_CPUS` (the server container's limit, by the downward API), else
-    those of this process."""
+    """CPUs that the server may use, at least 1: `OPTIMODEL_CPUS` (the server container's limit, by the downward API),
+    else those of this process."""
     given = os.environ.get("OPTIMODEL_CPUS", "")
     return max(1, int(given)) if given.isdigit() and int(given) else len(os.sched_getaffinity(0))
 
@@ -51,7 +51,7 @@ def describe(artifact: Path) -> Description:
 
 
 def write(artifact: Path, settings: Settings, out: Path) -> None:
-    """Render the model repository of a verified artifact into `out` (made if missing, an earlier rendering is replaced).
+    """Render the model repository of a verified artifact into `out`, in place of an earlier rendering.
 
     The graph is hard-linked where the file system allows. Raises `ValueError` for an artifact that cannot be served
     as described, `OSError` for the disk.

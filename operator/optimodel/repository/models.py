@@ -39,20 +39,18 @@ def lengths(wanted: tuple[int, ...], max_length: int) -> tuple[int, ...]:
 
 
 def configs(model: str, description: Description, batching: Batching, threads: int) -> dict[str, dict[str, Any]]:
-    """Model name -> config. `threads` bounds the core's intra-op threads; `batching.max_batch_size` 1 means no batching at all."""
+    """Model name -> config. `threads` is the core's intra-op threads; `batching.max_batch_size` 1 means no batching."""
     batch = max(1, batching.max_batch_size)
+    sizes = lengths(batching.length_buckets, description.max_length)
     return {
         model: _ensemble(model, description, batch),
         f"{model}-tokenizer": _tokenizer(model, description, batch),
-        f"{model}-core": _core(
-            model, description, batch, lengths(batching.length_buckets, description.max_length), threads
-        ),
+        f"{model}-core": _core(model, description, batch, sizes, threads),
         f"{model}-head": _head(model, description, batch),
     }
 
 
 def _tensor(name: str, datatype: str, *dims: int) -> dict[str, Any]:
-    # int64 travels as text in the JSON form of a protobuf, numbers are accepted too
     return {"name": name, "dataType": datatype, "dims": list(dims)}
 
 
