@@ -29,7 +29,7 @@ ONLY_WHILE_TRUE = frozenset({STALLED, DEGRADED, SUSPENDED, ROLLED_BACK, OUTDATED
 """Abnormal conditions: absent unless True, so that health checks which distrust a False condition stay happy."""
 
 
-class Condition(Struct):
+class Condition(Struct, frozen=True):
     """A metav1.Condition. `observedGeneration` is the generation of the object that carries it."""
 
     type: str

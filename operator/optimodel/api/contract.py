@@ -51,7 +51,7 @@ def credential_env(role: str) -> dict[str, str]:
     return {key: f"{prefix}_{key}" for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN")}
 
 
-class JobInput(Struct):
+class JobInput(Struct, frozen=True):
     """What a worker Job is asked to do. `evaluation` keys the evidence: gates + data + shapes (see `recipes.identity`)."""
 
     model: str
@@ -69,7 +69,7 @@ class JobInput(Struct):
     """Digest that the source resolved to on an earlier attempt; the worker refuses bytes that differ."""
 
 
-class CleanupInput(Struct):
+class CleanupInput(Struct, frozen=True):
     """What a cleanup Job removes: artifact digests that nobody names any more."""
 
     namespace: str
@@ -77,7 +77,7 @@ class CleanupInput(Struct):
     digests: tuple[str, ...]
 
 
-class StepProgress(Struct):
+class StepProgress(Struct, frozen=True):
     """One line of the progress page and of `status.steps`."""
 
     name: str
@@ -89,14 +89,14 @@ class StepProgress(Struct):
     """Weight bytes after this step."""
 
 
-class Progress(Struct):
+class Progress(Struct, frozen=True):
     """The page a running worker serves at `PROGRESS_PATH`: `steps` covers Fetch, every step, Evaluate and Publish."""
 
     phase: Literal["Fetch", "Optimize", "Evaluate", "Publish", "Done"]
     steps: tuple[StepProgress, ...] = ()
 
 
-class GateResult(Struct):
+class GateResult(Struct, frozen=True):
     """A gate with its number and verdict. `low` and `high` bound the value at the gate's confidence."""
 
     name: str
@@ -110,7 +110,7 @@ class GateResult(Struct):
     message: str = ""
 
 
-class Golden(Struct):
+class Golden(Struct, frozen=True):
     """One remembered answer: `text` in, the first values of the output tensor `output` out, within `tolerance`."""
 
     text: str
@@ -119,7 +119,7 @@ class Golden(Struct):
     tolerance: str = "0.01"
 
 
-class Tensor(Struct):
+class Tensor(Struct, frozen=True):
     """An input or output of the served model. `dims` exclude the batch dimension; -1 = variable."""
 
     name: str
@@ -127,7 +127,7 @@ class Tensor(Struct):
     dims: tuple[int, ...]
 
 
-class Artifact(Struct):
+class Artifact(Struct, frozen=True):
     """A published artifact. `digest` is `sha256:<hex>` of its manifest; bytes are `weights_bytes` of the graph and `bytes` in all."""
 
     digest: str
@@ -142,7 +142,7 @@ class Artifact(Struct):
     golden: Golden | None = None
 
 
-class Figures(Struct):
+class Figures(Struct, frozen=True):
     """Before/after numbers, decimals as strings: cosines to the baseline, size, latency at the first shape, batch invariance."""
 
     cosine_mean: str = ""
@@ -160,7 +160,7 @@ class Figures(Struct):
     batch_invariance: str = ""
 
 
-class Result(Struct):
+class Result(Struct, frozen=True):
     """What a worker leaves in its termination message."""
 
     outcome: Literal["Succeeded", "Failed"]
@@ -175,7 +175,7 @@ class Result(Struct):
     """Key of the full report in the store."""
 
 
-class PullInput(Struct):
+class PullInput(Struct, frozen=True):
     """What the init container fetches, and how the model repository is rendered from it.
 
     `model` is the public Triton model name; `max_batch_size` is already lowered to the artifact's own limit.
@@ -189,8 +189,27 @@ class PullInput(Struct):
 
 
 __all__ = [
-    "Artifact", "Artifacts", "CleanupInput", "Dataset", "ExitCode", "Figures", "Gate", "GateResult", "Golden", "HuggingFace",
-    "JobInput", "Progress", "PullInput", "PVC", "Result", "S3", "Source", "Step", "StepProgress", "Tensor", "credential_env",
+    "Artifact",
+    "Artifacts",
+    "CleanupInput",
+    "Dataset",
+    "ExitCode",
+    "Figures",
+    "Gate",
+    "GateResult",
+    "Golden",
+    "HuggingFace",
+    "JobInput",
+    "Progress",
+    "PullInput",
+    "PVC",
+    "Result",
+    "S3",
+    "Source",
+    "Step",
+    "StepProgress",
+    "Tensor",
+    "credential_env",
 ]
 
 

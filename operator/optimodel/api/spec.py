@@ -25,13 +25,13 @@ class Struct(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, fo
     """Base of every API type: immutable, camelCase on the wire, defaults left out when written."""
 
 
-class LocalRef(Struct):
+class LocalRef(Struct, frozen=True):
     """Name of an object in the same namespace."""
 
     name: str
 
 
-class S3(Struct):
+class S3(Struct, frozen=True):
     """An S3 prefix. `url` is `s3://bucket/prefix`; credentials come from `secretRef` (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)."""
 
     url: str
@@ -40,14 +40,14 @@ class S3(Struct):
     secret_ref: LocalRef | None = None
 
 
-class PVC(Struct):
+class PVC(Struct, frozen=True):
     """A folder or file on a claim of the same namespace."""
 
     claim_name: str
     path: str = ""
 
 
-class HuggingFace(Struct):
+class HuggingFace(Struct, frozen=True):
     """A repository on a Hugging Face compatible hub; `secretRef` holds HF_TOKEN."""
 
     repo: str
@@ -56,7 +56,7 @@ class HuggingFace(Struct):
     secret_ref: LocalRef | None = None
 
 
-class Source(Struct):
+class Source(Struct, frozen=True):
     """Where the model comes from: exactly one of the members. Changing `refresh` (any text) resolves the source again."""
 
     hugging_face: HuggingFace | None = None
@@ -68,7 +68,7 @@ class Source(Struct):
 DeletionPolicy = Literal["Retain", "Delete"]
 
 
-class Artifacts(Struct):
+class Artifacts(Struct, frozen=True):
     """The artifact store of this object: an S3 prefix or a claim, and what happens to the bytes when the object goes."""
 
     s3: S3 | None = None
@@ -76,7 +76,7 @@ class Artifacts(Struct):
     deletion_policy: DeletionPolicy = "Retain"
 
 
-class Dataset(Struct):
+class Dataset(Struct, frozen=True):
     """A named JSON Lines file with a `text` field, and `label` where the metric needs one."""
 
     name: str
@@ -84,13 +84,13 @@ class Dataset(Struct):
     pvc: PVC | None = None
 
 
-class Export(Struct):
+class Export(Struct, frozen=True):
     """Step `Export`: trace the model to a graph."""
 
     format: Literal["ONNX"] = "ONNX"
 
 
-class Quantize(Struct):
+class Quantize(Struct, frozen=True):
     """Step `Quantize`: ONNX Runtime dynamic int8 of weights and, at run time, activations."""
 
     method: Literal["Dynamic"] = "Dynamic"
@@ -101,7 +101,7 @@ class Quantize(Struct):
 StepType = Literal["Export", "Quantize"]
 
 
-class Step(Struct):
+class Step(Struct, frozen=True):
     """One optimization step; the member named after `type` carries its settings (left out = defaults)."""
 
     name: str
@@ -110,21 +110,21 @@ class Step(Struct):
     quantize: Quantize | None = None
 
 
-class Shape(Struct):
+class Shape(Struct, frozen=True):
     """A workload shape at which latency is measured."""
 
     batch_size: int = 1
     sequence_length: int = 32
 
 
-class Target(Struct):
+class Target(Struct, frozen=True):
     """What the model is optimized for."""
 
     device: Literal["CPU"] = "CPU"
     shapes: tuple[Shape, ...] = (Shape(1, 32), Shape(1, 128), Shape(8, 32), Shape(8, 128))
 
 
-class Gate(Struct):
+class Gate(Struct, frozen=True):
     """A bar that the result must clear before it is served. `min` / `max` are decimals; `confidence` is that of the interval."""
 
     name: str
@@ -135,7 +135,7 @@ class Gate(Struct):
     confidence: str = "0.95"
 
 
-class Optimization(Struct):
+class Optimization(Struct, frozen=True):
     """How the model is compressed. Left out: exported only."""
 
     steps: tuple[Step, ...] = (Step("export", "Export"),)
@@ -145,21 +145,21 @@ class Optimization(Struct):
     pod_template: dict[str, Any] | None = None
 
 
-class RuntimeRef(Struct):
+class RuntimeRef(Struct, frozen=True):
     """Which runtime serves the model."""
 
     kind: Literal["ClusterTritonRuntime", "TritonRuntime"] = "ClusterTritonRuntime"
     name: str = "default"
 
 
-class Batching(Struct):
+class Batching(Struct, frozen=True):
     """Triton batching. Inputs are padded to the smallest length bucket, and only equal shapes share a batch."""
 
     max_batch_size: int = 8
     length_buckets: tuple[int, ...] = (16, 32, 64, 128, 256)
 
 
-class Autoscaling(Struct):
+class Autoscaling(Struct, frozen=True):
     """HorizontalPodAutoscaler on CPU utilisation, percent of the request."""
 
     provider: Literal["HPA"] = "HPA"
@@ -169,7 +169,7 @@ class Autoscaling(Struct):
     behavior: dict[str, Any] | None = None
 
 
-class Serving(Struct):
+class Serving(Struct, frozen=True):
     """How the result is served. `replicas` and `autoscaling` exclude each other; neither = 1 replica."""
 
     runtime_ref: RuntimeRef = RuntimeRef()
@@ -180,7 +180,7 @@ class Serving(Struct):
     pod_template: dict[str, Any] | None = None
 
 
-class ParentRef(Struct):
+class ParentRef(Struct, frozen=True):
     """A Gateway."""
 
     name: str
@@ -188,14 +188,14 @@ class ParentRef(Struct):
     section_name: str | None = None
 
 
-class Hostnames(Struct):
+class Hostnames(Struct, frozen=True):
     """HTTP and gRPC need hostnames of their own: Gateway API refuses one hostname in both kinds of route."""
 
     http: tuple[str, ...] = ()
     grpc: tuple[str, ...] = ()
 
 
-class Router(Struct):
+class Router(Struct, frozen=True):
     """Who splits traffic between revisions."""
 
     type: Literal["GatewayAPI"] = "GatewayAPI"
@@ -203,7 +203,7 @@ class Router(Struct):
     hostnames: Hostnames = Hostnames()
 
 
-class RolloutStep(Struct):
+class RolloutStep(Struct, frozen=True):
     """A stage of the canary: set the weight (percent), stay `minDuration`, wait for `approval` if Required."""
 
     name: str
@@ -212,7 +212,7 @@ class RolloutStep(Struct):
     approval: Literal["Required"] | None = None
 
 
-class Rollout(Struct):
+class Rollout(Struct, frozen=True):
     """How a new revision replaces the old one. `Canary` needs a router; without one traffic switches when the new revision is Ready."""
 
     strategy: Literal["Canary", "Recreate"] = "Canary"
@@ -223,7 +223,7 @@ class Rollout(Struct):
     drain: str = "15s"
 
 
-class OptimizedModelSpec(Struct):
+class OptimizedModelSpec(Struct, frozen=True):
     """What the team wants."""
 
     task: Task
@@ -236,7 +236,7 @@ class OptimizedModelSpec(Struct):
     rollout: Rollout = Rollout()
 
 
-class TritonRuntimeSpec(Struct):
+class TritonRuntimeSpec(Struct, frozen=True):
     """A serving runtime: image, extra arguments, supported formats, default resources. Shared by both scopes."""
 
     image: str
@@ -247,7 +247,7 @@ class TritonRuntimeSpec(Struct):
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
 
 
-class ModelRevisionSpec(Struct):
+class ModelRevisionSpec(Struct, frozen=True):
     """An immutable version: everything that decides the answers, resolved at the moment the revision was made."""
 
     model: str

@@ -1,0 +1,131 @@
+"""Builder of the Triton Deployment of one revision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..api import contract, names
+from ..api.contract import PullInput
+from ..api.spec import TritonRuntimeSpec
+from .pod import CONTAINER_SECURITY, Volumes, customize, pod_spec, s3_credentials
+from .service import GRPC_PORT, HTTP_PORT, METRICS_PORT
+
+TRITON_RESOURCES = {"requests": {"cpu": "250m", "memory": "512Mi"}, "limits": {"memory": "2Gi"}}
+PULL_RESOURCES = {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}}
+
+PRESTOP_S = 12
+"""Longer than it takes every gateway and kube-proxy to forget an endpoint."""
+EXIT_S = 20
+"""Triton's own time to finish requests that are under way."""
+START_BUDGET_S = 600
+
+PROBE = ["python3", "-S", "-E", f"{contract.MODELS_MOUNT}/.probe/probe.py"]
+
+
+@dataclass(frozen=True)
+class Serve:
+    """What the Deployment of a revision is made from. `replicas` None = an autoscaler owns the number."""
+
+    namespace: str
+    revision: str
+    pull: PullInput
+    runtime: TritonRuntimeSpec
+    pull_image: str
+    pull_policy: str
+    replicas: int | None
+    resources: Mapping[str, Any] | None
+    pod_template: Mapping[str, Any] | None
+    owner: list[dict[str, Any]]
+
+
+def deployment(serve: Serve) -> dict[str, Any]:
+    """Pods that pull and verify the artifact, load it once, and count as ready after a real inference."""
+    name = names.revision(serve.pull.model, serve.revision)
+    labels = names.labels(serve.pull.model, "serve", serve.revision)
+    volumes = Volumes()
+    volumes.scratch("models", contract.MODELS_MOUNT)
+    volumes.scratch("tmp", "/tmp")
+    volumes.scratch("shm", "/dev/shm", memory="256Mi")
+    template = {
+        "metadata": {"labels": labels},
+        "spec": pod_spec(
+            [_triton(serve, volumes.mounts)],
+            volumes,
+            initContainers=[_pull(serve, volumes)],
+            terminationGracePeriodSeconds=PRESTOP_S + EXIT_S + 10,
+            **({"nodeSelector": serve.runtime.node_selector} if serve.runtime.node_selector else {}),
+        ),
+    }
+    spec: dict[str, Any] = {
+        "selector": {"matchLabels": labels},
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+        "progressDeadlineSeconds": START_BUDGET_S,
+        "revisionHistoryLimit": 1,
+        "template": customize(template, serve.pod_template),
+    }
+    if serve.replicas is not None:
+        spec["replicas"] = serve.replicas
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name, "namespace": serve.namespace, "labels": labels, "ownerReferences": serve.owner},
+        "spec": spec,
+    }
+
+
+def _triton(serve: Serve, mounts: list[dict[str, Any]]) -> dict[str, Any]:
+    def probe(period: int, failures: int) -> dict[str, Any]:
+        return {"exec": {"command": list(PROBE)}, "periodSeconds": period, "timeoutSeconds": 5, "failureThreshold": failures}
+
+    return {
+        "name": "triton",
+        "image": serve.runtime.image,
+        "imagePullPolicy": serve.runtime.image_pull_policy or serve.pull_policy,
+        "args": [
+            f"--model-repository={contract.MODELS_MOUNT}",
+            "--model-control-mode=none",
+            "--exit-on-error=true",
+            "--strict-readiness=true",
+            "--disable-auto-complete-config",
+            "--allow-gpu-metrics=false",
+            f"--exit-timeout-secs={EXIT_S}",
+            *serve.runtime.args,
+        ],
+        "ports": [
+            {"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"},
+            {"name": "grpc", "containerPort": GRPC_PORT, "protocol": "TCP"},
+            {"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"},
+        ],
+        "startupProbe": probe(1, START_BUDGET_S),
+        "readinessProbe": probe(5, 2),
+        "livenessProbe": probe(20, 6),
+        "lifecycle": {"preStop": {"sleep": {"seconds": PRESTOP_S}}},
+        "resources": serve.resources or serve.runtime.resources or TRITON_RESOURCES,
+        "securityContext": dict(CONTAINER_SECURITY),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": mounts,
+    }
+
+
+def _pull(serve: Serve, volumes: Volumes) -> dict[str, Any]:
+    artifacts = serve.pull.artifacts
+    models = [m for m in volumes.mounts if m["name"] in ("models", "tmp")]
+    store = Volumes()
+    store.store(artifacts, read_only=True)
+    volumes.volumes.extend(store.volumes)
+    return {
+        "name": "pull",
+        "image": serve.pull_image,
+        "imagePullPolicy": serve.pull_policy,
+        "command": ["python3", "-m", "optimodel.artifacts.pull"],
+        "env": [
+            {"name": contract.PULL_ENV, "value": contract.encode(serve.pull)},
+            *s3_credentials("store", artifacts.s3),
+        ],
+        "resources": PULL_RESOURCES,
+        "securityContext": dict(CONTAINER_SECURITY),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": models + store.mounts,
+    }

@@ -1,0 +1,104 @@
+"""Builders of the Jobs: optimization and cleanup."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..api import contract, names
+from ..api.contract import CleanupInput, JobInput
+from ..api.durations import seconds
+from .pod import CONTAINER_SECURITY, Volumes, customize, pod_spec, s3_credentials, source_credentials
+
+WORKER_RESOURCES = {"requests": {"cpu": "500m", "memory": "2Gi"}, "limits": {"memory": "6Gi"}}
+CLEANUP_RESOURCES = {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}}
+
+KEEP_FINISHED_S = 86_400
+KEEP_CLEANUP_S = 300
+
+
+def optimize_job(
+    *,
+    name: str,
+    job: JobInput,
+    owner: list[dict[str, Any]],
+    image: str,
+    pull_policy: str,
+    timeout: str,
+    pod_template: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """The Job that fetches, optimizes, evaluates and publishes one revision. It never retries by itself: attempts are ours."""
+    volumes = Volumes()
+    volumes.scratch("work", contract.WORK_MOUNT)
+    volumes.scratch("tmp", "/tmp")
+    volumes.claim("source", job.source.pvc, contract.SOURCE_MOUNT, read_only=True)
+    volumes.store(job.artifacts, read_only=False)
+    volumes.datasets(job.data)
+    env = [
+        {"name": contract.JOB_ENV, "value": contract.encode(job)},
+        {"name": "HOME", "value": contract.WORK_MOUNT},
+        *source_credentials(job.source),
+        *s3_credentials("store", job.artifacts.s3),
+        *(e for d in job.data for e in s3_credentials(f"data-{d.name}", d.s3)),
+    ]
+    worker = {
+        "name": "worker",
+        "image": image,
+        "imagePullPolicy": pull_policy,
+        "env": env,
+        "ports": [{"name": "progress", "containerPort": contract.PROGRESS_PORT, "protocol": "TCP"}],
+        "resources": (pod_template or {}).get("resources") or WORKER_RESOURCES,
+        "securityContext": dict(CONTAINER_SECURITY),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": volumes.mounts,
+    }
+    labels = names.labels(job.model, "optimize", job.revision)
+    template = {
+        "metadata": {"labels": labels},
+        "spec": pod_spec([worker], volumes, restartPolicy="Never", terminationGracePeriodSeconds=10),
+    }
+    spec = {
+        "backoffLimit": 0,
+        "activeDeadlineSeconds": int(seconds(timeout)),
+        "ttlSecondsAfterFinished": KEEP_FINISHED_S,
+        "podReplacementPolicy": "Failed",
+        "podFailurePolicy": {
+            "rules": [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]
+        },
+        "template": customize(template, pod_template),
+    }
+    return _job(name, job.namespace, labels, spec, owner)
+
+
+def cleanup_job(*, name: str, model: str, cleanup: CleanupInput, image: str, pull_policy: str) -> dict[str, Any]:
+    """The Job that removes the artifacts of a deleted object. It has no owner: it must outlive its object's last moment."""
+    volumes = Volumes()
+    volumes.scratch("tmp", "/tmp")
+    volumes.store(cleanup.artifacts, read_only=False)
+    container = {
+        "name": "clean",
+        "image": image,
+        "imagePullPolicy": pull_policy,
+        "command": ["python3", "-m", "optimodel.artifacts.clean"],
+        "env": [
+            {"name": contract.JOB_ENV, "value": contract.encode(cleanup)},
+            *s3_credentials("store", cleanup.artifacts.s3),
+        ],
+        "resources": CLEANUP_RESOURCES,
+        "securityContext": dict(CONTAINER_SECURITY),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": volumes.mounts,
+    }
+    labels = names.labels(model, "cleanup")
+    template = {"metadata": {"labels": labels}, "spec": pod_spec([container], volumes, restartPolicy="Never")}
+    spec = {"backoffLimit": 2, "activeDeadlineSeconds": 600, "ttlSecondsAfterFinished": KEEP_CLEANUP_S, "template": template}
+    return _job(name, cleanup.namespace, labels, spec, [])
+
+
+def _job(
+    name: str, namespace: str, labels: dict[str, str], spec: dict[str, Any], owner: list[dict[str, Any]]
+) -> dict[str, Any]:
+    metadata: dict[str, Any] = {"name": name, "namespace": namespace, "labels": labels}
+    if owner:
+        metadata["ownerReferences"] = owner
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}

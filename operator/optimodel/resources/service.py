@@ -1,0 +1,34 @@
+"""Builders of the Services: one per revision, and the stable one under the object's name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..api import names
+
+HTTP_PORT = 8000
+GRPC_PORT = 8001
+METRICS_PORT = 8002
+
+_PORTS = [
+    {"name": "http", "port": HTTP_PORT, "protocol": "TCP", "targetPort": "http"},
+    {"name": "grpc", "port": GRPC_PORT, "protocol": "TCP", "targetPort": "grpc", "appProtocol": "kubernetes.io/h2c"},
+]
+
+
+def service(*, name: str, namespace: str, model: str, revision: str, component: str, owner: list[dict[str, Any]]) -> dict[str, Any]:
+    """A Service over the pods of one revision; `component` tells the stable one (`route`) from a revision's own (`serve`)."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "labels": names.labels(model, component, revision),
+            "ownerReferences": owner,
+        },
+        "spec": {
+            "selector": {names.MODEL: model, names.REVISION: revision, names.COMPONENT: "serve"},
+            "ports": [dict(p) for p in _PORTS],
+        },
+    }
