@@ -21,7 +21,7 @@ START_S = 90.0
 
 
 def python_home(site: Path) -> Path:
-    """An empty virtual environment that sees `site`: Triton's stub takes its modules from the first `python3` on PATH."""
+    """An empty virtual environment that sees `site`: Triton's stub looks where the first `python3` on PATH does."""
     home = site.with_name(site.name + ".python")
     with sites.locked("triton-python"):
         if not (home / "bin" / "python3").exists():

@@ -14,8 +14,8 @@ from .. import backends
 from ..api.spec import Batching
 from .models import Description, configs, interface, lengths
 
-PROBE = ".probe/probe.py"
-"""The probe script, relative to the repository's root; hidden folders are not models."""
+PROBE = "probe.py"
+"""The probe script, relative to the repository's root. A file: Triton takes every folder there for a model."""
 
 BACKENDS = Path(backends.__file__).parent
 
@@ -88,7 +88,6 @@ def _write_probe(model: str, description: Description, out: Path) -> None:
     _, outputs = interface(description)
     sizes = {tensor.name: tensor.dims[0] for tensor in outputs}
     script = out / PROBE
-    script.parent.mkdir(exist_ok=True)
     shutil.copyfile(BACKENDS / "probe.py", script)
     script.with_suffix(".json").write_text(json.dumps({"model": model, "outputs": sizes}))
 

@@ -1,0 +1,64 @@
+"""Makes the artifacts that the tests serve; runs with the worker's requirements: `build.py KIND SOURCE OUT`.
+
+`embedding`: the published ONNX graph of paraphrase-MiniLM-L3, with its token vectors as the only output.
+`classification`: a sum of one row per token: small, but every answer depends on every token.
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+LABELS = ["number", "place", "person"]
+
+
+def embedding(graph: Path, tokenizer: Path, out: Path) -> None:
+    model = onnx.load(graph)
+    (hidden,) = [o.name for o in model.graph.output if o.type.tensor_type.shape.dim[-1].dim_value == 384][:1]
+    model.graph.node.append(helper.make_node("Identity", [hidden], ["last_hidden_state"]))
+    del model.graph.output[:]
+    model.graph.output.append(
+        helper.make_tensor_value_info("last_hidden_state", TensorProto.FLOAT, ["batch", "sequence", 384])
+    )
+    settings = {"task": "TextEmbedding", "output": "last_hidden_state", "pooling": "mean", "normalize": True}
+    _save(model, tokenizer, {**settings, "hiddenSize": 384, "labels": []}, out)
+
+
+def classification(tokenizer: Path, out: Path) -> None:
+    rng = np.random.default_rng(7)
+    table = rng.normal(scale=0.2, size=(30522, len(LABELS))).astype(np.float32)
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["rows"], axis=0),
+        helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["mask", "last"], ["weights"]),
+        helper.make_node("Mul", ["rows", "weights"], ["kept"]),
+        helper.make_node("ReduceSum", ["kept", "one"], ["logits"], keepdims=0),
+    ]
+    ids = [
+        helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "sequence"])
+        for name in ("input_ids", "attention_mask")
+    ]
+    answer = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", len(LABELS)])]
+    constants = [("table", table), ("last", np.array([2])), ("one", np.array([1]))]
+    values = [numpy_helper.from_array(value, name) for name, value in constants]
+    graph = helper.make_graph(nodes, "classifier", ids, answer, values)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    _save(model, tokenizer, {"task": "TextClassification", "output": "logits", "labels": LABELS}, out)
+
+
+def _save(model: onnx.ModelProto, tokenizer: Path, settings: dict, out: Path) -> None:
+    onnx.checker.check_model(model)
+    out.mkdir(parents=True)
+    onnx.save(model, out / "model.onnx")
+    shutil.copyfile(tokenizer, out / "tokenizer.json")
+    common = {"version": 1, "inputs": ["input_ids", "attention_mask"], "maxLength": 512, "padTokenId": 0}
+    (out / "model.json").write_text(json.dumps({**common, **settings}))
+
+
+if __name__ == "__main__":
+    _, kind, *paths = sys.argv
+    {"embedding": embedding, "classification": classification}[kind](*map(Path, paths))

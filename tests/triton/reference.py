@@ -1,0 +1,35 @@
+"""The answers that the artifact gives in-process, each text alone and unpadded.
+
+`reference.py ARTIFACT TEXTS.json OUT.json`. Runs with the server's requirements. Shares no code with what is served.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from tokenizers import Tokenizer
+
+
+def main(artifact: Path, texts: list[str]) -> list[list[float]]:
+    settings = json.loads((artifact / "model.json").read_text())
+    tokenizer = Tokenizer.from_file(str(artifact / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(settings["maxLength"])
+    session = onnxruntime.InferenceSession(str(artifact / "model.onnx"), providers=["CPUExecutionProvider"])
+    answers = []
+    for text in texts:
+        ids = np.array([tokenizer.encode(text).ids])
+        (result,) = session.run([settings["output"]], {"input_ids": ids, "attention_mask": np.ones_like(ids)})
+        if settings["output"] == "logits":
+            powers = np.exp(result[0] - result[0].max())
+            answers.append((powers / powers.sum()).tolist())
+        else:
+            mean = result[0].mean(axis=0)
+            answers.append((mean / np.linalg.norm(mean)).tolist())
+    return answers
+
+
+if __name__ == "__main__":
+    Path(sys.argv[3]).write_text(json.dumps(main(Path(sys.argv[1]), json.loads(Path(sys.argv[2]).read_text()))))

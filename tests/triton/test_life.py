@@ -1,0 +1,108 @@
+"""How a server starts, proves itself, drains and refuses to start."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from optimodel.api.spec import Batching
+from optimodel.repository import PROBE
+
+from . import client
+from .conftest import serve
+from .server import Server, free_ports
+
+SLOW = "a long question about many things " * 100
+
+
+def probe(server: Server, golden: object = None, port: int | None = None) -> subprocess.CompletedProcess[str]:
+    arguments = [json.dumps(golden) if golden else "", str(port or server.http)]
+    command = [sys.executable, "-S", "-E", str(server.repository / PROBE), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30)
+
+
+def test_probe_passes_on_a_real_answer_and_its_golden_values(encoder: Server) -> None:
+    head = [str(v) for v in client.http(encoder, ["how many rivers"])[0][:8]]
+    assert probe(encoder).returncode == 0
+    golden = {"text": "how many rivers", "output": "EMBEDDING", "head": head, "tolerance": "0.001"}
+    assert probe(encoder, golden).returncode == 0
+    wrong = probe(encoder, {**golden, "head": [str(float(head[0]) + 0.1)]})
+    assert wrong.returncode == 1
+    assert "EMBEDDING[0]" in wrong.stderr
+
+
+def test_probe_passes_on_labels_too(classifier: Server) -> None:
+    assert probe(classifier).returncode == 0
+
+
+def test_probe_fails_where_nobody_or_another_model_answers(encoder: Server, classifier: Server) -> None:
+    assert "refused" in probe(encoder, port=free_ports(1)[0]).stderr
+    other = probe(encoder, port=classifier.http)
+    assert other.returncode == 1
+    assert "EMBEDDING has 0 values" in other.stderr
+
+
+def test_nothing_in_the_repository_is_mistaken_for_a_model(encoder: Server) -> None:
+    assert "failed" not in encoder.log.lower()
+
+
+def test_sigterm_lets_requests_under_way_finish(embedding: Path, tmp_path: Path) -> None:
+    server = serve(embedding, tmp_path, Batching(8))
+    with server, ThreadPoolExecutor(4) as pool:
+        connections = [http.client.HTTPConnection("127.0.0.1", server.http, timeout=30) for _ in range(4)]
+        body = json.dumps(client.text_request([SLOW] * 8))
+        for connection in connections:
+            connection.request("POST", "/v2/models/questions/infer", body, {"Connection": "close"})
+        wait_busy(server)
+        assert server.process
+        server.process.send_signal(signal.SIGTERM)
+        answers = list(pool.map(lambda c: c.getresponse(), connections))
+        assert [a.status for a in answers] == [200] * 4
+        for answer, connection in zip(answers, connections, strict=True):
+            answer.read()
+            connection.close()
+        assert server.process.wait(25) == 0
+
+
+def wait_busy(server: Server) -> None:
+    """Return once the core has requests waiting or running."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        connection = http.client.HTTPConnection("127.0.0.1", server.metrics, timeout=5)
+        connection.request("GET", "/metrics")
+        lines = connection.getresponse().read().decode().splitlines()
+        connection.close()
+        if any(line.startswith("nv_inference_pending") and not line.endswith(" 0") for line in lines):
+            return
+        time.sleep(0.002)
+    raise AssertionError("no request was ever pending")
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "says"),
+    [
+        ("model.onnx", b"not a graph", "Protobuf parsing failed"),
+        ("tokenizer.json", b"{}", "tokenizer"),
+        ("model.onnx", None, "Invalid argument|INVALID_ARGUMENT|InvalidArgument"),
+    ],
+    ids=["corrupt-graph", "corrupt-tokenizer", "other-interface"],
+)
+def test_a_model_that_cannot_load_ends_the_server_with_the_reason(
+    embedding: Path, classification: Path, tmp_path: Path, file: str, content: bytes | None, says: str
+) -> None:
+    artifact = tmp_path / "artifact"
+    shutil.copytree(embedding, artifact)
+    (artifact / file).write_bytes((classification / file).read_bytes() if content is None else content)
+    server = serve(artifact, tmp_path, Batching(8))
+    with pytest.raises(RuntimeError, match="tritonserver ended with 1"):
+        server.__enter__()
+    assert any(word in server.log for word in says.split("|"))

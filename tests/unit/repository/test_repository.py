@@ -1,0 +1,149 @@
+"""The rendered model repository, read back with Triton's own config format."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
+
+from optimodel.api.spec import Batching
+from optimodel.repository import Settings, cpus, interface, lengths, write
+from optimodel.repository.layout import describe
+
+EMBEDDING = {
+    "version": 1,
+    "task": "TextEmbedding",
+    "inputs": ["input_ids", "attention_mask", "token_type_ids"],
+    "output": "last_hidden_state",
+    "pooling": "mean",
+    "normalize": True,
+    "labels": [],
+    "maxLength": 128,
+    "padTokenId": 0,
+    "hiddenSize": 384,
+}
+CLASSIFICATION = {
+    **EMBEDDING,
+    "task": "TextClassification",
+    "inputs": ["input_ids", "attention_mask"],
+    "output": "logits",
+    "labels": ["no", "yes"],
+}
+
+
+def artifact(folder: Path, description: dict[str, Any]) -> Path:
+    folder.mkdir()
+    (folder / "model.json").write_text(json.dumps(description))
+    (folder / "model.onnx").write_bytes(b"graph")
+    (folder / "tokenizer.json").write_text("{}")
+    return folder
+
+
+def config(out: Path, model: str) -> Any:
+    message = model_config_pb2.ModelConfig()
+    return text_format.Parse((out / model / "config.pbtxt").read_text(), message)
+
+
+@pytest.fixture
+def rendered(tmp_path: Path) -> Path:
+    out = tmp_path / "models"
+    write(artifact(tmp_path / "artifact", EMBEDDING), Settings("q", Batching(4, (16, 64, 256)), threads=3), out)
+    return out
+
+
+def test_public_model_takes_text_and_gives_a_vector(rendered: Path) -> None:
+    public = config(rendered, "q")
+    assert public.platform == "ensemble"
+    assert [(t.name, t.data_type, list(t.dims)) for t in public.input] == [("TEXT", model_config_pb2.TYPE_STRING, [1])]
+    assert [(t.name, t.data_type, list(t.dims)) for t in public.output] == [
+        ("EMBEDDING", model_config_pb2.TYPE_FP32, [384])
+    ]
+    assert [step.model_name for step in public.ensemble_scheduling.step] == ["q-tokenizer", "q-core", "q-head"]
+
+
+def test_classification_gives_scores_and_label(tmp_path: Path) -> None:
+    out = tmp_path / "models"
+    write(artifact(tmp_path / "artifact", CLASSIFICATION), Settings("q", Batching()), out)
+    assert [(t.name, list(t.dims)) for t in config(out, "q").output] == [("SCORES", [2]), ("LABEL", [1])]
+    assert interface(describe(tmp_path / "artifact"))[1][0].datatype == "FP32"
+    assert [t.name for t in config(out, "q-core").input] == ["input_ids", "attention_mask"]
+
+
+def test_core_batches_without_delay_or_queue_policy(rendered: Path) -> None:
+    core = config(rendered, "q-core")
+    assert core.backend == "onnxruntime"
+    assert core.max_batch_size == 4
+    assert core.HasField("dynamic_batching")
+    assert not core.dynamic_batching.max_queue_delay_microseconds
+    assert "default_queue_policy" not in str(core)
+    assert core.parameters["intra_op_thread_count"].string_value == "3"
+    assert [list(w.inputs["input_ids"].dims) for w in core.model_warmup] == [[16], [64], [128]]
+
+
+def test_batch_size_one_means_no_batching_anywhere(tmp_path: Path) -> None:
+    out = tmp_path / "models"
+    write(artifact(tmp_path / "artifact", EMBEDDING), Settings("q", Batching(1)), out)
+    assert not config(out, "q-core").HasField("dynamic_batching")
+    assert {config(out, name).max_batch_size for name in ("q", "q-tokenizer", "q-core", "q-head")} == {1}
+
+
+def test_every_model_has_its_version_folder_and_only_models_are_folders(rendered: Path) -> None:
+    folders = {p.name for p in rendered.iterdir() if p.is_dir()}
+    assert folders == {"q", "q-tokenizer", "q-core", "q-head"}
+    assert all((rendered / name / "1").is_dir() for name in folders)
+    assert (rendered / "q-core/1/model.onnx").read_bytes() == b"graph"
+    assert json.loads((rendered / "q-tokenizer/1/settings.json").read_text())["lengths"] == [16, 64, 128]
+
+
+def test_rendering_again_replaces_what_was_there(rendered: Path, tmp_path: Path) -> None:
+    (rendered / "q-core/1/stale").touch()
+    write(tmp_path / "artifact", Settings("q", Batching(2)), rendered)
+    assert not (rendered / "q-core/1/stale").exists()
+    assert config(rendered, "q-core").max_batch_size == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"version": 2}, "version"),
+        ({"output": "pooler"}, "output"),
+        ({"hiddenSize": 0}, "hiddenSize"),
+        ({"task": "TextClassification"}, "cannot be answered"),
+        ({"output": "logits", "task": "TextClassification"}, "labels"),
+    ],
+)
+def test_an_artifact_that_cannot_be_served_is_refused(tmp_path: Path, change: dict[str, Any], says: str) -> None:
+    folder = artifact(tmp_path / "artifact", {**EMBEDDING, **change})
+    with pytest.raises(ValueError, match=says):
+        write(folder, Settings("q", Batching()), tmp_path / "models")
+
+
+def test_a_missing_graph_is_refused(tmp_path: Path) -> None:
+    folder = artifact(tmp_path / "artifact", EMBEDDING)
+    (folder / "model.onnx").unlink()
+    with pytest.raises(ValueError, match=r"model\.onnx is missing"):
+        write(folder, Settings("q", Batching()), tmp_path / "models")
+
+
+def test_lengths_end_with_the_models_own_limit() -> None:
+    assert lengths((256, 16, 64, 0), 128) == (16, 64, 128)
+    assert lengths((), 512) == (512,)
+
+
+def test_cpus_follow_the_container_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPTIMODEL_CPUS", "7")
+    assert cpus() == 7
+    monkeypatch.setenv("OPTIMODEL_CPUS", "0")
+    assert cpus() >= 1
+
+
+def test_importing_the_room_loads_nothing_heavy() -> None:
+    check = "import sys, optimodel.repository; print([m for m in ('numpy', 'tritonclient', 'google.protobuf') if m in sys.modules])"
+    answer = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True, cwd="operator")
+    assert answer.stdout.strip() == "[]"
