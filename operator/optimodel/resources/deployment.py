@@ -21,7 +21,7 @@ EXIT_S = 20
 """Triton's own time to finish requests that are under way."""
 START_BUDGET_S = 600
 
-PROBE = ["python3", "-S", "-E", f"{contract.MODELS_MOUNT}/.probe/probe.py"]
+PROBE = ["python3", "-S", "-E", f"{contract.MODELS_MOUNT}/probe.py"]
 
 
 @dataclass(frozen=True)
