@@ -24,8 +24,10 @@ DEGRADED = "Degraded"
 SUSPENDED = "Suspended"
 ROLLED_BACK = "RolledBack"
 OUTDATED = "Outdated"
+BATCH_LIMITED = "BatchLimited"
+"""Answers depend on batch neighbours, so Triton batches less than the spec allows."""
 
-ONLY_WHILE_TRUE = frozenset({STALLED, DEGRADED, SUSPENDED, ROLLED_BACK, OUTDATED})
+ONLY_WHILE_TRUE = frozenset({STALLED, DEGRADED, SUSPENDED, ROLLED_BACK, OUTDATED, BATCH_LIMITED})
 """Abnormal conditions: absent unless True, so that health checks which distrust a False condition stay happy."""
 
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from .spec import Artifacts, Batching, Dataset, Gate, HuggingFace, PVC, S3, Shape, Source, Step, Struct, Task
+from .spec import PVC, S3, Artifacts, Batching, Dataset, Gate, HuggingFace, Shape, Source, Step, Struct, Task
 
 JOB_ENV = "OPTIMODEL_JOB"
 PULL_ENV = "OPTIMODEL_PULL"

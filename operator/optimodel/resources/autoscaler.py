@@ -21,7 +21,10 @@ def autoscaler(
         "metrics": [
             {
                 "type": "Resource",
-                "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": spec.target_cpu_utilization}},
+                "resource": {
+                    "name": "cpu",
+                    "target": {"type": "Utilization", "averageUtilization": spec.target_cpu_utilization},
+                },
             }
         ],
     }

@@ -77,7 +77,12 @@ def deployment(serve: Serve) -> dict[str, Any]:
 
 def _triton(serve: Serve, mounts: list[dict[str, Any]]) -> dict[str, Any]:
     def probe(period: int, failures: int) -> dict[str, Any]:
-        return {"exec": {"command": list(PROBE)}, "periodSeconds": period, "timeoutSeconds": 5, "failureThreshold": failures}
+        return {
+            "exec": {"command": list(PROBE)},
+            "periodSeconds": period,
+            "timeoutSeconds": 5,
+            "failureThreshold": failures,
+        }
 
     return {
         "name": "triton",

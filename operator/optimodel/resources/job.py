@@ -91,7 +91,12 @@ def cleanup_job(*, name: str, model: str, cleanup: CleanupInput, image: str, pul
     }
     labels = names.labels(model, "cleanup")
     template = {"metadata": {"labels": labels}, "spec": pod_spec([container], volumes, restartPolicy="Never")}
-    spec = {"backoffLimit": 2, "activeDeadlineSeconds": 600, "ttlSecondsAfterFinished": KEEP_CLEANUP_S, "template": template}
+    spec = {
+        "backoffLimit": 2,
+        "activeDeadlineSeconds": 600,
+        "ttlSecondsAfterFinished": KEEP_CLEANUP_S,
+        "template": template,
+    }
     return _job(name, cleanup.namespace, labels, spec, [])
 
 

@@ -30,6 +30,11 @@ def network_policy(
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
-        "metadata": {"name": model, "namespace": namespace, "labels": names.labels(model, "serve"), "ownerReferences": owner},
+        "metadata": {
+            "name": model,
+            "namespace": namespace,
+            "labels": names.labels(model, "serve"),
+            "ownerReferences": owner,
+        },
         "spec": {"podSelector": {"matchLabels": {names.MODEL: model}}, "policyTypes": ["Ingress"], "ingress": rules},
     }

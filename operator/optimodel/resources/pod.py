@@ -130,4 +130,13 @@ def owner(name: str, uid: str) -> list[dict[str, Any]]:
     """Controller reference to the OptimizedModel."""
     from ..api.names import API_VERSION
 
-    return [{"apiVersion": API_VERSION, "kind": "OptimizedModel", "name": name, "uid": uid, "controller": True, "blockOwnerDeletion": True}]
+    return [
+        {
+            "apiVersion": API_VERSION,
+            "kind": "OptimizedModel",
+            "name": name,
+            "uid": uid,
+            "controller": True,
+            "blockOwnerDeletion": True,
+        }
+    ]

@@ -16,7 +16,9 @@ _PORTS = [
 ]
 
 
-def service(*, name: str, namespace: str, model: str, revision: str, component: str, owner: list[dict[str, Any]]) -> dict[str, Any]:
+def service(
+    *, name: str, namespace: str, model: str, revision: str, component: str, owner: list[dict[str, Any]]
+) -> dict[str, Any]:
     """A Service over the pods of one revision; `component` tells the stable one (`route`) from a revision's own (`serve`)."""
     return {
         "apiVersion": "v1",

@@ -1,0 +1,101 @@
+"""Snapshot → Plan: the phases in their order. Pure; the same snapshot always gives the same plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from ..api import names
+from ..api.status import ModelRevisionStatus
+from ..resources import pod as parts
+from ..resources.network import network_policy
+from ..resources.revision import model_revision
+from . import finalize, report, serve, traffic
+from .optimize import Work, optimize
+from .revise import Target, target
+from .types import Event, Plan, Ref, Snapshot
+from .validate import Refusal, refuse
+
+
+def decide(s: Snapshot) -> Plan:
+    """Everything to be done for one OptimizedModel now."""
+    if s.meta.deleting is not None:
+        return finalize.finalize(s)
+    refusal = refuse(s)
+    wanted = target(s)
+    action = s.meta.annotations.get(names.ACTION, "").strip()
+    retry = _retries(s, wanted, action)
+    work = _work(s, wanted, refusal, retry=retry)
+    handled = action if retry else s.status.handled_action
+    deployable = work.deployable and refusal is None and not s.spec.suspend
+    decision = traffic.decide(s, wanted if refusal is None else None, deployable=deployable, handled=handled)
+    return _plan(s, report.Facts(refusal, wanted, work, decision, serve.observe(s), decision.handled_action))
+
+
+def _retries(s: Snapshot, wanted: Target | None, action: str) -> bool:
+    """Whether a person asks for another attempt at optimizing this revision. (Retrying a rollout is the machine's.)"""
+    if wanted is None or action == s.status.handled_action or action.split()[:2] != ["retry", wanted.hash]:
+        return False
+    last = s.status.attempt
+    waits = last is not None and last.revision == wanted.hash and bool(last.failed or last.retry_at)
+    return waits or (wanted.revision is not None and wanted.revision.status.phase == "Rejected")
+
+
+def _work(s: Snapshot, wanted: Target | None, refusal: Refusal | None, *, retry: bool) -> Work:
+    if wanted is None or refusal is not None:
+        known = wanted.revision.status if wanted and wanted.revision else ModelRevisionStatus()
+        return Work(known, s.status.attempt, steps=s.status.steps)
+    return optimize(s, wanted, retry=retry)
+
+
+def _plan(s: Snapshot, f: report.Facts) -> Plan:
+    decision, work = f.decision, f.work
+    serving = serve.serve(s, decision.serve, decision.min_replicas, stable=decision.stable)
+    status = msgspec.to_builtins(report.status(s, f), str_keys=True)
+    written = {names.revision(s.meta.name, f.target.hash): work.write} if work.write and f.target else {}
+    return Plan(
+        apply=(*_revision(s, f), *_fence(s), *work.apply, *serving.apply, *traffic.objects(s, decision)),
+        revision_status={k: msgspec.to_builtins(v, str_keys=True) for k, v in written.items()},
+        status=status,
+        delete=(*work.delete, *traffic.surplus(s), *serving.delete, *_history(s, f)),
+        events=(*(Event(e.type, e.reason, e.message) for e in decision.events), *work.events),
+        finalizers=finalize.wanted(s),
+        probes=serving.probes,
+        progress=work.progress,
+        requeue_after=_soonest((work.requeue_after, decision.requeue_after)),
+    )
+
+
+def _revision(s: Snapshot, f: report.Facts) -> Iterable[dict[str, Any]]:
+    """The target's ModelRevision, made once: it is immutable."""
+    if f.target is None or f.target.revision is not None or f.refusal is not None:
+        return ()
+    return (model_revision(s.meta.namespace, f.target.spec, parts.owner(s.meta.name, s.meta.uid)),)
+
+
+def _fence(s: Snapshot) -> Iterable[dict[str, Any]]:
+    if not s.platform.network_policy:
+        return ()
+    return (
+        network_policy(
+            namespace=s.meta.namespace,
+            model=s.meta.name,
+            operator_namespace=s.platform.operator_namespace,
+            gateway_namespace=s.platform.gateway_namespace,
+            owner=parts.owner(s.meta.name, s.meta.uid),
+        ),
+    )
+
+
+def _history(s: Snapshot, f: report.Facts) -> Iterable[Ref]:
+    """Revisions beyond the limit, oldest first; never one that is wanted, served, or still going."""
+    busy = {f.target.hash if f.target else "", *f.decision.serve, *f.seen}
+    idle = sorted((r for r in s.revisions if r.spec.hash not in busy), key=lambda r: r.spec.number, reverse=True)
+    surplus = idle[s.spec.rollout.revision_history_limit :]
+    return tuple(Ref(names.API_VERSION, "ModelRevision", s.meta.namespace, r.name, r.uid) for r in surplus)
+
+
+def _soonest(times: Iterable[float | None]) -> float | None:
+    return min((t for t in times if t is not None), default=None)

@@ -1,0 +1,237 @@
+"""Fill a revision: the Job that compresses and proves it, its attempts, and what came out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from ..api import contract, names
+from ..api.conditions import OPTIMIZED, QUALITY_PASSED, Condition, merge
+from ..api.contract import JobInput, Progress, StepProgress
+from ..api.status import Attempt, Failure, ModelRevisionStatus
+from ..recipes import identity
+from ..resources import job as jobs
+from ..resources import pod as parts
+from . import pods, work
+from .revise import Target
+from .types import Event, Manifest, ProgressTarget, Ref, Snapshot
+
+AGAIN_LIMIT = 3
+"""Attempts after failures of our own making, before a person is asked."""
+FIRST_DELAY_S = 60
+LAST_DELAY_S = 1800
+
+
+@dataclass(frozen=True)
+class Work:
+    """What optimizing the target needs now, and what is known of it."""
+
+    revision: ModelRevisionStatus
+    """The target's status, as observed or as it is being written."""
+    attempt: Attempt | None = None
+    apply: tuple[dict[str, Any], ...] = ()
+    write: ModelRevisionStatus | None = None
+    delete: tuple[Ref, ...] = ()
+    progress: tuple[ProgressTarget, ...] = ()
+    steps: tuple[StepProgress, ...] = ()
+    failure: Failure | None = None
+    """Why it does not get on, if so."""
+    terminal: bool = False
+    events: tuple[Event, ...] = ()
+    requeue_after: float | None = None
+
+    @property
+    def deployable(self) -> bool:
+        """Optimized, and every gate passed."""
+        return self.revision.phase == "Optimized"
+
+
+def optimize(s: Snapshot, target: Target, *, retry: bool) -> Work:
+    """Plans the work on the target. `retry` = a person asked for another attempt."""
+    known = target.revision.status if target.revision else ModelRevisionStatus()
+    evaluation = identity.evaluation_hash(s.spec.optimization.gates, s.spec.data, s.spec.optimization.target.shapes)
+    if known.phase != "Pending" and known.evaluation == evaluation and not (retry and known.phase == "Rejected"):
+        return _done(s, known)
+    if s.spec.suspend:
+        return Work(known, s.status.attempt, delete=_others(s, keep=""), steps=s.status.steps)
+    attempt = _attempt(s, target, evaluation, retry=retry)
+    if attempt.failed:
+        return Work(known, attempt, steps=s.status.steps, failure=s.status.last_failure, terminal=True)
+    if attempt.retry_at:
+        left = (datetime.fromisoformat(attempt.retry_at) - s.now).total_seconds()
+        if left > 0:
+            failure = s.status.last_failure
+            return Work(known, attempt, steps=s.status.steps, failure=failure, requeue_after=left)
+        attempt = Attempt(attempt.revision, attempt.job_hash, attempt.number + 1)
+    return _run(s, target, known, attempt, evaluation)
+
+
+def _done(s: Snapshot, known: ModelRevisionStatus) -> Work:
+    """The revision is judged; a Job of another revision that still runs is not wanted any more."""
+    rejected = known.phase == "Rejected"
+    failure = _rejection(known) if rejected else None
+    return Work(
+        known,
+        s.status.attempt,
+        delete=_others(s, keep="", live_only=True),
+        steps=known.steps,
+        failure=failure,
+        terminal=rejected,
+    )
+
+
+def _rejection(known: ModelRevisionStatus) -> Failure:
+    missed = [g for g in known.gates if g.verdict != "Pass"]
+    reason = "GateFailed" if any(g.verdict == "Fail" for g in missed) else "GateInconclusive"
+    said = "; ".join(
+        f"{g.name} ({g.metric}) {g.verdict}: {g.message or f'{g.value} against {g.bound}'}" for g in missed
+    )
+    return Failure(
+        "gates", reason, f"{said or 'a gate was not met'}. Loosen the gate, give it more data, or change the steps."
+    )
+
+
+def _attempt(s: Snapshot, target: Target, evaluation: str, *, retry: bool) -> Attempt:
+    o = s.spec.optimization
+    job_hash = identity.job_hash(
+        evaluation,
+        source=s.spec.source,
+        artifacts=s.spec.artifacts,
+        data=s.spec.data,
+        pod_template=o.pod_template,
+        timeout=o.timeout,
+    )
+    last = s.status.attempt
+    if last is None or (last.revision, last.job_hash) != (target.hash, job_hash):
+        return Attempt(target.hash, job_hash)
+    return Attempt(target.hash, job_hash, last.number + 1) if retry else last
+
+
+def _run(s: Snapshot, target: Target, known: ModelRevisionStatus, attempt: Attempt, evaluation: str) -> Work:
+    name = names.job(s.meta.name, target.hash, attempt.job_hash, attempt.number)
+    job = next((j for j in s.jobs if j["metadata"]["name"] == name), None)
+    state = work.read(job, s.pods)
+    delete = _others(s, keep=name)
+    if state.state == "Absent":
+        manifest = _job(s, target, known, name, evaluation)
+        return Work(known, attempt, apply=(manifest,), delete=delete)
+    if state.state == "Succeeded" or (
+        state.result and state.result.gates and state.exit_code == contract.ExitCode.GATE
+    ):
+        return _finish(s, known, attempt, state, evaluation)
+    if state.state == "Failed":
+        return _fail(s, known, attempt, state)
+    page, targets = _page(s, name)
+    failure = None
+    if state.state == "Waiting":
+        failure = Failure(state.component, state.reason, state.message, state.pod)
+    return Work(known, attempt, delete=delete, progress=targets, steps=page or s.status.steps, failure=failure)
+
+
+def _job(s: Snapshot, target: Target, known: ModelRevisionStatus, name: str, evaluation: str) -> dict[str, Any]:
+    o = s.spec.optimization
+    pinned = known.artifact.source_digest if known.artifact else None
+    document = JobInput(
+        model=s.meta.name,
+        namespace=s.meta.namespace,
+        revision=target.hash,
+        evaluation=evaluation,
+        task=s.spec.task,
+        source=s.spec.source,
+        artifacts=s.spec.artifacts,
+        steps=o.steps,
+        gates=o.gates,
+        data=s.spec.data,
+        shapes=o.target.shapes,
+        pinned_source=pinned,
+    )
+    return jobs.optimize_job(
+        name=name,
+        job=document,
+        owner=parts.owner(s.meta.name, s.meta.uid),
+        image=s.platform.worker_image,
+        pull_policy=s.platform.image_pull_policy,
+        timeout=o.timeout,
+        pod_template=o.pod_template,
+    )
+
+
+def _finish(s: Snapshot, known: ModelRevisionStatus, attempt: Attempt, state: work.JobState, evaluation: str) -> Work:
+    result = state.result
+    assert result is not None
+    passed = result.outcome == "Succeeded"
+    conditions = [
+        Condition(OPTIMIZED, "True", "Optimized", result.message[:500]),
+        Condition(QUALITY_PASSED, "True" if passed else "False", "GatesPassed" if passed else result.reason),
+    ]
+    found = ModelRevisionStatus(
+        observed_generation=1,
+        conditions=merge(known.conditions, conditions, now=stamp(s.now)),
+        phase="Optimized" if passed else "Rejected",
+        artifact=result.artifact or known.artifact,
+        evaluation=evaluation,
+        gates=result.gates,
+        figures=result.figures,
+        steps=result.steps,
+        report=result.report,
+    )
+    event = Event("Normal" if passed else "Warning", "Optimized" if passed else result.reason, result.message[:500])
+    failure = None if passed else _rejection(found)
+    return Work(found, attempt, write=found, steps=result.steps, failure=failure, terminal=not passed, events=(event,))
+
+
+def _fail(s: Snapshot, known: ModelRevisionStatus, attempt: Attempt, state: work.JobState) -> Work:
+    failure = Failure(state.component, state.reason, state.message, state.pod, state.exit_code, stamp(s.now))
+    event = Event("Warning", state.reason, state.message[:500])
+    steps = state.result.steps if state.result else s.status.steps
+    if state.cure == "Spec" or (state.cure == "Again" and attempt.number >= AGAIN_LIMIT):
+        ended = msgspec.structs.replace(attempt, failed=True)
+        return Work(known, ended, steps=steps, failure=failure, terminal=True, events=(event,))
+    delay = min(FIRST_DELAY_S * 2 ** (attempt.number - 1), LAST_DELAY_S) if state.cure == "World" else 5
+    waiting = msgspec.structs.replace(attempt, retry_at=stamp(s.now + timedelta(seconds=delay)))
+    return Work(known, waiting, steps=steps, failure=failure, events=(event,), requeue_after=delay)
+
+
+def _page(s: Snapshot, name: str) -> tuple[tuple[StepProgress, ...], tuple[ProgressTarget, ...]]:
+    """The running worker's progress, and where to ask for more."""
+    mine = [p for p in s.pods if p["metadata"].get("labels", {}).get("job-name") == name]
+    running = [p for p in mine if p.get("status", {}).get("phase") == "Running" and not pods.is_deleting(p)]
+    targets = tuple(
+        ProgressTarget(pods.uid(p), pods.address(p, contract.PROGRESS_PORT) + contract.PROGRESS_PATH)
+        for p in running
+        if pods.address(p, contract.PROGRESS_PORT)
+    )
+    seen: Progress | None = next((s.progress[pods.uid(p)] for p in running if pods.uid(p) in s.progress), None)
+    return (tuple(_coarse(x) for x in seen.steps) if seen else ()), targets
+
+
+def _coarse(step: StepProgress) -> StepProgress:
+    """Progress worth a write: quarters of a long step, and the figures of a finished one."""
+    if step.state != "Running":
+        return step
+    return StepProgress(step.name, step.state, step.percent // 25 * 25 if float(step.seconds) >= 30 else 0)
+
+
+def _others(s: Snapshot, *, keep: str, live_only: bool = False) -> tuple[Ref, ...]:
+    """Optimization Jobs of this object other than `keep`; with `live_only`, finished ones stay for their logs."""
+
+    def wanted(job: Manifest) -> bool:
+        over = any(c["type"] in ("Complete", "Failed") for c in job.get("status", {}).get("conditions", []))
+        mine = job["metadata"]["labels"].get(names.COMPONENT) == "optimize"
+        return mine and job["metadata"]["name"] != keep and not (over and live_only) and not pods.is_deleting(job)
+
+    return tuple(ref(j) for j in s.jobs if wanted(j))
+
+
+def ref(obj: Manifest) -> Ref:
+    """Reference to a live object, guarded by its uid."""
+    m = obj["metadata"]
+    return Ref(obj["apiVersion"], obj["kind"], m.get("namespace", ""), m["name"], m["uid"])
+
+
+def stamp(moment: datetime) -> str:
+    """RFC 3339 with milliseconds, UTC."""
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,93 @@
+"""Move traffic: what the rollout machine sees of us, and the routes and the stable Service that follow from its decision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..api import names
+from ..resources import pod as parts
+from ..resources import routes
+from ..resources.service import service
+from ..rollout import Decision, Observed, RouteState, advance
+from . import pods
+from .optimize import ref
+from .revise import Target
+from .serve import observe
+from .types import Manifest, Ref, Snapshot
+
+
+def decide(s: Snapshot, target: Target | None, *, deployable: bool, handled: str) -> Decision:
+    """One step of the rollout machine. `handled` is the action already dealt with."""
+    scaled = s.spec.serving.autoscaling
+    fixed = s.spec.serving.replicas if s.spec.serving.replicas is not None else 1
+    observed = Observed(
+        candidate=target.hash if target else "",
+        deployable=deployable,
+        stable=s.status.stable_revision,
+        revisions=observe(s),
+        route=route_state(s),
+        replicas=scaled.min_replicas if scaled else fixed,
+        max_replicas=scaled.max_replicas if scaled else max(fixed, 1),
+        action=s.meta.annotations.get(names.ACTION, ""),
+        handled_action=handled,
+        failed_revisions=s.status.failed_revisions,
+    )
+    return advance(observed, s.status.rollout, s.spec.rollout, s.now)
+
+
+def route_state(s: Snapshot) -> RouteState:
+    """The wanted kinds of route, read back together."""
+    found = [next((r for r in have if not pods.is_deleting(r)), None) for have in _wanted(s).values()]
+    present = [r for r in found if r is not None]
+    weights, named, accepted = routes.read(*present)
+    return RouteState(weights, named, accepted and len(present) == len(found))
+
+
+def _wanted(s: Snapshot) -> dict[str, tuple[Manifest, ...]]:
+    """Kinds of route that the spec asks for, with those that exist."""
+    router = s.spec.rollout.router
+    if router is None:
+        return {}
+    kinds = {}
+    if router.hostnames.http or not router.hostnames.grpc:
+        kinds["HTTPRoute"] = s.http_routes
+    if router.hostnames.grpc:
+        kinds["GRPCRoute"] = s.grpc_routes
+    return kinds
+
+
+def objects(s: Snapshot, decision: Decision) -> tuple[dict[str, Any], ...]:
+    """The stable Service, and the routes at the decided weights."""
+    owner = parts.owner(s.meta.name, s.meta.uid)
+    name, namespace = s.meta.name, s.meta.namespace
+    found: list[dict[str, Any]] = []
+    if decision.stable:
+        found.append(
+            service(
+                name=name, namespace=namespace, model=name, revision=decision.stable, component="route", owner=owner
+            )
+        )
+    router = s.spec.rollout.router
+    if router is None or not decision.weights:
+        return tuple(found)
+    builders = {"HTTPRoute": routes.http_route, "GRPCRoute": routes.grpc_route}
+    for kind in _wanted(s):
+        found.append(
+            builders[kind](
+                name=name,
+                namespace=namespace,
+                model=name,
+                router=router,
+                weights=decision.weights,
+                named=decision.named,
+                owner=owner,
+            )
+        )
+    return tuple(found)
+
+
+def surplus(s: Snapshot) -> tuple[Ref, ...]:
+    """Routes that the spec does not ask for any more."""
+    wanted = _wanted(s)
+    have = [("HTTPRoute", s.http_routes), ("GRPCRoute", s.grpc_routes)]
+    return tuple(ref(r) for kind, found in have if kind not in wanted for r in found if not pods.is_deleting(r))

@@ -1,0 +1,73 @@
+"""What only the operator can know is wrong with a spec, said before a pod exists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..api.durations import seconds
+from ..recipes import rules
+from .types import Snapshot
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why the spec cannot be acted on. `terminal` = only a new spec helps; otherwise the world may mend it."""
+
+    reason: str
+    message: str
+    terminal: bool = True
+
+
+def refuse(s: Snapshot) -> Refusal | None:
+    """The first reason not to act on this spec; None = go on."""
+    return next(_refusals(s), None)
+
+
+def _refusals(s: Snapshot) -> Iterator[Refusal]:
+    o = s.spec.optimization
+    for problem in rules.check(s.spec.task, o.steps, o.gates, s.spec.data):
+        yield Refusal(problem.reason, problem.message)
+    yield from _durations(s)
+    yield from _router(s)
+    yield from _runtime(s)
+
+
+def _durations(s: Snapshot) -> Iterator[Refusal]:
+    r = s.spec.rollout
+    texts = {
+        "spec.optimization.timeout": s.spec.optimization.timeout,
+        "spec.rollout.progressDeadline": r.progress_deadline,
+        "spec.rollout.drain": r.drain,
+        **{f"spec.rollout.steps[{x.name}].minDuration": x.min_duration for x in r.steps},
+    }
+    for field, text in texts.items():
+        try:
+            seconds(text)
+        except ValueError as e:
+            yield Refusal("InvalidDuration", f"{field}: {e}")
+
+
+def _router(s: Snapshot) -> Iterator[Refusal]:
+    router = s.spec.rollout.router
+    if router is None:
+        return
+    needed = {"HTTPRoute"} if router.hostnames.http or not router.hostnames.grpc else set()
+    needed |= {"GRPCRoute"} if router.hostnames.grpc else set()
+    missing = sorted(needed & s.missing_kinds)
+    if missing:
+        text = f"this cluster has no {' and no '.join(missing)}. Install the Gateway API CRDs, or remove spec.rollout.router."
+        yield Refusal("RouterUnavailable", text, terminal=False)
+    if s.route_conflict:
+        text = f"{s.route_conflict} already answers for a hostname of spec.rollout.router on the same Gateway. Choose another hostname."
+        yield Refusal("HostnameConflict", text, terminal=False)
+
+
+def _runtime(s: Snapshot) -> Iterator[Refusal]:
+    ref = s.spec.serving.runtime_ref
+    if s.runtime is None:
+        yield Refusal(
+            "RuntimeNotFound", f"{ref.kind} {ref.name} does not exist. Create it, or name another.", terminal=False
+        )
+    elif "ONNX" not in s.runtime.formats:
+        yield Refusal("FormatNotSupported", f"{ref.kind} {ref.name} does not serve ONNX. Name a runtime that does.")

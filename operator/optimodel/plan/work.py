@@ -1,0 +1,93 @@
+"""How an optimization Job stands: one reading of the Job and its pods."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+from ..api.contract import ExitCode, Result
+from . import pods
+from .types import Manifest
+
+State = Literal["Absent", "Waiting", "Running", "Succeeded", "Failed"]
+Cure = Literal["Spec", "World", "Again"]
+"""What helps after a failure: a changed spec, time, or simply another attempt."""
+
+
+@dataclass(frozen=True)
+class JobState:
+    """State of a Job. `reason` and `message` explain Waiting and Failed; `result` is what the worker left, if anything."""
+
+    state: State
+    reason: str = ""
+    message: str = ""
+    component: str = "worker"
+    pod: str = ""
+    exit_code: int | None = None
+    cure: Cure = "World"
+    result: Result | None = None
+
+
+def read(job: Manifest | None, all_pods: Iterable[Manifest]) -> JobState:
+    """The state of an optimization Job; `all_pods` may hold pods of others."""
+    if job is None:
+        return JobState("Absent")
+    name = job["metadata"]["name"]
+    mine = [p for p in all_pods if p["metadata"].get("labels", {}).get("job-name") == name]
+    result = _result(mine)
+    conditions = {c["type"]: c for c in job.get("status", {}).get("conditions", []) if c.get("status") == "True"}
+    if "Complete" in conditions or "SuccessCriteriaMet" in conditions:
+        return _succeeded(result)
+    failed = conditions.get("Failed") or conditions.get("FailureTarget")
+    if failed:
+        return _failed(failed.get("reason", ""), mine, result)
+    held = pods.trouble(p for p in mine if p.get("status", {}).get("phase") == "Pending")
+    if held:
+        return JobState("Waiting", held.reason, held.message, "pod", held.pod)
+    return JobState("Running")
+
+
+def _succeeded(result: Result | None) -> JobState:
+    if result is None:
+        return JobState(
+            "Failed",
+            "ResultLost",
+            "The worker finished but its result is gone; it is looked up in the store.",
+            cure="Again",
+        )
+    return JobState("Succeeded", result.reason, result.message, result=result)
+
+
+def _failed(reason: str, mine: Sequence[Manifest], result: Result | None) -> JobState:
+    if reason == "DeadlineExceeded":
+        text = "The worker did not finish within spec.optimization.timeout. Raise it, or choose a smaller model."
+        return JobState("Failed", "Timeout", text, cure="Spec")
+    held = pods.trouble(mine)
+    pod, code = (held.pod, held.exit_code) if held else ("", None)
+    if result is not None:
+        return JobState("Failed", result.reason, result.message, result.component, pod, code, _cure(code), result)
+    if held and held.reason == "OutOfMemory":
+        text = "The worker ran out of memory. Raise spec.optimization.podTemplate.resources.limits.memory."
+        return JobState("Failed", "OutOfMemory", text, "worker", pod, code, "Spec")
+    text = held.text.strip()[-600:] if held else ""
+    return JobState("Failed", "WorkerFailed", text or "The worker's pod was lost.", "worker", pod, code, "Again")
+
+
+def _cure(code: int | None) -> Cure:
+    if code in (ExitCode.SPEC, ExitCode.GATE):
+        return "Spec"
+    return "World" if code == ExitCode.WORLD else "Again"
+
+
+def _result(mine: Iterable[Manifest]) -> Result | None:
+    for pod in mine:
+        ended = pods.ended(pod, "worker")
+        if ended and ended.get("message"):
+            try:
+                return msgspec.json.decode(ended["message"], type=Result)
+            except (msgspec.DecodeError, msgspec.ValidationError):
+                continue
+    return None
