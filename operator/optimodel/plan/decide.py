@@ -64,7 +64,7 @@ def _plan(s: Snapshot, f: report.Facts) -> Plan:
         finalizers=finalize.wanted(s),
         probes=serving.probes,
         progress=work.progress,
-        requeue_after=_soonest((work.requeue_after, decision.requeue_after)),
+        requeue_after=_soonest((work.requeue_after, decision.requeue_after, _look_again(f.refusal))),
     )
 
 
@@ -95,6 +95,11 @@ def _history(s: Snapshot, f: report.Facts) -> Iterable[Ref]:
     idle = sorted((r for r in s.revisions if r.spec.hash not in busy), key=lambda r: r.spec.number, reverse=True)
     surplus = idle[s.spec.rollout.revision_history_limit :]
     return tuple(Ref(names.API_VERSION, "ModelRevision", s.meta.namespace, r.name, r.uid) for r in surplus)
+
+
+def _look_again(refusal: Refusal | None) -> float | None:
+    """What the world may mend is looked at again now and then, where no event of ours tells."""
+    return 30.0 if refusal and not refusal.terminal else None
 
 
 def _soonest(times: Iterable[float | None]) -> float | None:

@@ -1,0 +1,142 @@
+"""Store → Snapshot: everything observed of one OptimizedModel, gathered at one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from .api.spec import ModelRevisionSpec, OptimizedModelSpec, TritonRuntimeSpec
+from .api.status import ModelRevisionStatus, OptimizedModelStatus
+from .machinery.store import Obj, Store
+from .plan.types import Meta, Platform, Revision, Snapshot
+
+MODEL = "OptimizedModel"
+TERMINATING = "Terminating"
+"""Fact by namespace name: the API server refused a write because the namespace is going."""
+MISSING = "Missing"
+"""Fact by kind: this cluster does not have it."""
+PROBE = "Probe"
+"""Fact by pod uid: `ProbeResult`."""
+PROGRESS = "Progress"
+"""Fact by pod uid: `Progress`."""
+
+
+def by_hostname(kind: str, obj: Obj) -> Iterable[Hashable]:
+    """Index: OptimizedModels by (protocol, hostname) of their router."""
+    if kind != MODEL:
+        return ()
+    router = obj.get("spec", {}).get("rollout", {}).get("router") or {}
+    return [(protocol, name) for protocol, found in (router.get("hostnames") or {}).items() for name in found or ()]
+
+
+def take(store: Store, namespace: str, name: str, platform: Platform, now: datetime) -> Snapshot | None:
+    """The snapshot of an object; None if there is no such object.
+
+    Raises:
+        msgspec.ValidationError: the object does not fit the types (it was stored under another schema).
+    """
+    raw = store.get(MODEL, namespace, name)
+    if raw is None:
+        return None
+    spec = msgspec.convert(raw["spec"], OptimizedModelSpec)
+    meta = _meta(raw)
+
+    def owned(kind: str) -> tuple[Obj, ...]:
+        return tuple(store.owned(kind, namespace, name))
+
+    pods = owned("Pod")
+    uids = [p["metadata"]["uid"] for p in pods]
+    revisions = tuple(_revision(r) for r in owned("ModelRevision"))
+    return Snapshot(
+        now=now,
+        meta=meta,
+        spec=spec,
+        status=msgspec.convert(raw.get("status") or {}, OptimizedModelStatus),
+        runtime=_runtime(store, namespace, spec),
+        platform=platform,
+        revisions=revisions,
+        jobs=owned("Job"),
+        pods=pods,
+        deployments=owned("Deployment"),
+        services=owned("Service"),
+        autoscalers=owned("HorizontalPodAutoscaler"),
+        http_routes=owned("HTTPRoute"),
+        grpc_routes=owned("GRPCRoute"),
+        network_policies=owned("NetworkPolicy"),
+        probes={u: found for u in uids if (found := store.fact(PROBE, u)) is not None},
+        progress={u: found for u in uids if (found := store.fact(PROGRESS, u)) is not None},
+        namespace_terminating=bool(store.fact(TERMINATING, namespace)),
+        digests_in_use=_in_use(store, namespace, name) if meta.deleting else frozenset(),
+        route_conflict=_conflict(store, raw, spec),
+        missing_kinds=frozenset(k for k in ("HTTPRoute", "GRPCRoute") if store.fact(MISSING, k)),
+    )
+
+
+def _meta(raw: Obj) -> Meta:
+    m = raw["metadata"]
+    deleting = m.get("deletionTimestamp")
+    return Meta(
+        namespace=m["namespace"],
+        name=m["name"],
+        uid=m["uid"],
+        generation=int(m["generation"]),
+        resource_version=m["resourceVersion"],
+        deleting=datetime.fromisoformat(deleting) if deleting else None,
+        finalizers=tuple(m.get("finalizers") or ()),
+        annotations=m.get("annotations") or {},
+    )
+
+
+def _revision(raw: Obj) -> Revision:
+    m = raw["metadata"]
+    return Revision(
+        name=m["name"],
+        uid=m["uid"],
+        generation=int(m.get("generation", 1)),
+        created=m.get("creationTimestamp", ""),
+        spec=msgspec.convert(raw["spec"], ModelRevisionSpec),
+        status=msgspec.convert(raw.get("status") or {}, ModelRevisionStatus),
+    )
+
+
+def _runtime(store: Store, namespace: str, spec: OptimizedModelSpec) -> TritonRuntimeSpec | None:
+    ref = spec.serving.runtime_ref
+    found = store.get(ref.kind, "" if ref.kind == "ClusterTritonRuntime" else namespace, ref.name)
+    return msgspec.convert(found["spec"], TritonRuntimeSpec) if found else None
+
+
+def _in_use(store: Store, namespace: str, name: str) -> frozenset[str]:
+    """Artifact digests that revisions of other models of the namespace name."""
+    others = (r for r in store.list("ModelRevision", namespace) if r["spec"].get("model") != name)
+    artifacts: Iterator[Any] = ((r.get("status") or {}).get("artifact") or {} for r in others)
+    return frozenset(a["digest"] for a in artifacts if "digest" in a)
+
+
+def _conflict(store: Store, raw: Obj, spec: OptimizedModelSpec) -> str:
+    """An older object with one of our hostnames on one of our Gateways."""
+    router = spec.rollout.router
+    if router is None:
+        return ""
+    ours = _gateways(raw)
+    for at in sorted({at for value in by_hostname(MODEL, raw) for at in store.by("hostname", value)}):
+        other = store.get(*at)
+        if (
+            other
+            and other["metadata"]["uid"] != raw["metadata"]["uid"]
+            and _age(other) < _age(raw)
+            and ours & _gateways(other)
+        ):
+            return f"{MODEL} {at[1]}/{at[2]}"
+    return ""
+
+
+def _age(raw: Obj) -> tuple[str, str]:
+    return raw["metadata"].get("creationTimestamp", ""), raw["metadata"]["uid"]
+
+
+def _gateways(raw: Obj) -> set[tuple[str, str]]:
+    parents = raw["spec"].get("rollout", {}).get("router", {}).get("parentRefs") or []
+    return {(p.get("namespace") or raw["metadata"]["namespace"], p["name"]) for p in parents}
