@@ -1,0 +1,162 @@
+"""The CRDs' schemas and the operator's types say the same, field by field, in both directions."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import msgspec.inspect as ins
+import pytest
+import yaml
+from optimodel.api import spec, status
+
+CRDS = Path(__file__).parents[3] / "crds"
+KINDS = [
+    ("optimizedmodels", "spec", spec.OptimizedModelSpec),
+    ("optimizedmodels", "status", status.OptimizedModelStatus),
+    ("modelrevisions", "spec", spec.ModelRevisionSpec),
+    ("modelrevisions", "status", status.ModelRevisionStatus),
+    ("tritonruntimes", "spec", spec.TritonRuntimeSpec),
+    ("clustertritonruntimes", "spec", spec.TritonRuntimeSpec),
+]
+STRICTER = {"spec.rollout.router.parentRefs"}
+"""Required by the schema although the type has a default."""
+
+
+def schema(plural: str) -> dict[str, Any]:
+    document = yaml.safe_load((CRDS / f"{plural}.yaml").read_text())
+    return document["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+
+
+def unwrap(kind: ins.Type) -> ins.Type:
+    if isinstance(kind, ins.UnionType):
+        (kind,) = [t for t in kind.types if not isinstance(t, ins.NoneType)]
+    return kind
+
+
+def default_of(field: ins.Field) -> Any:
+    if field.default_factory is not msgspec.NODEFAULT:
+        return msgspec.to_builtins(field.default_factory())
+    return None if field.default is msgspec.NODEFAULT else msgspec.to_builtins(field.default)
+
+
+def filled(node: dict[str, Any], value: Any) -> Any:
+    """The value as the API server stores it: defaults of the schema applied inside."""
+    if isinstance(value, dict) and "properties" in node:
+        value = dict(value)
+        for name, child in node["properties"].items():
+            if name not in value and "default" in child:
+                value[name] = child["default"]
+            if name in value:
+                value[name] = filled(child, value[name])
+    return [filled(node["items"], v) for v in value] if isinstance(value, list) else value
+
+
+def differences(node: dict[str, Any], kind: ins.Type, path: str) -> Iterator[str]:
+    kind = unwrap(kind)
+    if isinstance(kind, ins.LiteralType):
+        if set(node.get("enum", ())) != set(kind.values):
+            yield f"{path}: enum {node.get('enum')} is not {kind.values}"
+        return
+    names = {
+        ins.StrType: "string",
+        ins.BoolType: "boolean",
+        ins.IntType: "integer",
+        ins.DictType: "object",
+        ins.StructType: "object",
+        ins.VarTupleType: "array",
+        ins.ListType: "array",
+    }
+    if node.get("type") != names[type(kind)]:
+        yield f"{path}: type {node.get('type')} is not {names[type(kind)]}"
+    elif isinstance(kind, ins.VarTupleType):
+        yield from differences(node["items"], kind.item_type, f"{path}[]")
+    elif isinstance(kind, ins.StructType):
+        yield from struct_differences(node, kind, path)
+
+
+def struct_differences(node: dict[str, Any], kind: ins.StructType, path: str) -> Iterator[str]:
+    fields = {f.encode_name: f for f in kind.fields}
+    properties = node["properties"]
+    for name in fields.keys() ^ properties.keys():
+        yield f"{path}.{name}: only in the {'types' if name in fields else 'schema'}"
+    required = {n for n, f in fields.items() if f.required}
+    for name in required ^ set(node.get("required", ())):
+        if f"{path}.{name}" not in STRICTER:
+            yield f"{path}.{name}: required in one of schema and types only"
+    for name in fields.keys() & properties.keys():
+        yield from differences(properties[name], fields[name].type, f"{path}.{name}")
+        yield from default_differences(properties[name], fields[name], f"{path}.{name}")
+
+
+def default_differences(node: dict[str, Any], field: ins.Field, path: str) -> Iterator[str]:
+    if path.startswith("status"):
+        if "default" in node:
+            yield f"{path}: a status has no defaults"
+        return
+    ours, theirs = default_of(field), filled(node, node["default"]) if "default" in node else None
+    kind = unwrap(field.type)
+    if ours in (None, [], "", ()) and theirs is None:
+        return
+    ours = msgspec.to_builtins(ours, builtin_types=())
+    if isinstance(ours, tuple):
+        ours = list(ours)
+    if isinstance(kind, ins.StructType):
+        ours, theirs = (msgspec.convert(v, kind.cls) for v in (ours, theirs))
+    elif isinstance(kind, ins.VarTupleType) and isinstance(kind.item_type, ins.StructType):
+        cls = tuple[kind.item_type.cls, ...]  # type: ignore[name-defined]
+        ours, theirs = (msgspec.convert(v, cls) for v in (ours, theirs))
+    if ours != theirs:
+        yield f"{path}: default {theirs!r} is not {ours!r}"
+
+
+@pytest.mark.parametrize(("plural", "part", "cls"), KINDS)
+def test_schema_and_types_agree(plural: str, part: str, cls: type[msgspec.Struct]) -> None:
+    assert list(differences(schema(plural)["properties"][part], ins.type_info(cls), part)) == []
+
+
+def walk(node: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    yield path, node
+    for name, child in node.get("properties", {}).items():
+        yield from walk(child, f"{path}.{name}")
+    for word in ("items", "additionalProperties"):
+        if word in node:
+            yield from walk(node[word], f"{path}[]")
+
+
+@pytest.mark.parametrize("plural", sorted({k[0] for k in KINDS}))
+def test_everything_is_bounded_and_described(plural: str) -> None:
+    bare = []
+    for path, node in walk(schema(plural)["properties"]["spec"], "spec"):
+        bound = {"string": "maxLength", "array": "maxItems"}.get(node.get("type", ""))
+        if bound and bound not in node and "enum" not in node:
+            bare.append(f"{path}: no {bound}")
+        if "additionalProperties" in node and "maxProperties" not in node:
+            bare.append(f"{path}: no maxProperties")
+        if "x-kubernetes-preserve-unknown-fields" in node:
+            bare.append(f"{path}: keeps unknown fields")
+        if "description" not in node and not path.endswith("[]"):
+            bare.append(f"{path}: no description")
+    assert bare == []
+
+
+def largest(node: dict[str, Any]) -> int:
+    """Characters of the largest JSON text that the schema lets through; a map's keys may have 253."""
+    if "enum" in node:
+        return max(len(str(v)) for v in node["enum"]) + 2
+    if node.get("type") == "array":
+        return 2 + node["maxItems"] * (largest(node["items"]) + 1)
+    if "additionalProperties" in node:
+        return 2 + node["maxProperties"] * (253 + 4 + largest(node["additionalProperties"]))
+    if node.get("type") == "object":
+        return 2 + sum(len(name) + 4 + largest(child) for name, child in node["properties"].items())
+    return node["maxLength"] + 2 if "maxLength" in node else 20
+
+
+def test_no_spec_of_200_kb_can_pass() -> None:
+    assert largest(schema("optimizedmodels")["properties"]["spec"]) < 200_000
+
+
+@pytest.mark.parametrize("path", sorted(CRDS.glob("*.yaml")), ids=lambda p: p.stem)
+def test_crd_files_stay_small(path: Path) -> None:
+    assert path.stat().st_size < 100_000
