@@ -314,6 +314,7 @@ def test_revision_named_only_by_header_is_kept_until_the_gateway_forgot_it() -> 
     steps = (RolloutStep("look", 0, "0s", "Required"),)
     w = settled(spec=msgspec.structs.replace(CANARY, steps=steps, drain="0s"))
     w.until("AwaitingApproval")
+    w.run(5)
     assert (w.weights, w.named) == ({"a": 100}, frozenset({"a", "b"}))
     w.action = "abort b"
     w.reconcile()
