@@ -258,3 +258,8 @@ class ModelRevisionSpec(Struct, frozen=True):
     steps: tuple[Step, ...]
     batching: Batching
     runtime: TritonRuntimeSpec
+
+
+def plain(value: Struct) -> dict[str, Any]:
+    """The value as the API server speaks it: dicts, lists, strings and numbers only."""
+    return msgspec.json.decode(msgspec.json.encode(value), type=dict[str, Any])

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import msgspec
-
 from ..api import names
+from ..api.spec import plain
 from ..api.status import ModelRevisionStatus
 from ..resources import pod as parts
 from ..resources.network import network_policy
@@ -53,11 +52,11 @@ def _work(s: Snapshot, wanted: Target | None, refusal: Refusal | None, *, retry:
 def _plan(s: Snapshot, f: report.Facts) -> Plan:
     decision, work = f.decision, f.work
     serving = serve.serve(s, decision.serve, decision.min_replicas, stable=decision.stable)
-    status = msgspec.to_builtins(report.status(s, f), str_keys=True)
+    status = plain(report.status(s, f))
     written = {names.revision(s.meta.name, f.target.hash): work.write} if work.write and f.target else {}
     return Plan(
         apply=(*_revision(s, f), *_fence(s), *work.apply, *serving.apply, *traffic.objects(s, decision)),
-        revision_status={k: msgspec.to_builtins(v, str_keys=True) for k, v in written.items()},
+        revision_status={k: plain(v) for k, v in written.items()},
         status=status,
         delete=(*work.delete, *traffic.surplus(s), *serving.delete, *_history(s, f)),
         events=(*(Event(e.type, e.reason, e.message) for e in decision.events), *work.events),

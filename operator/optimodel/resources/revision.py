@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from ..api import names
-from ..api.spec import ModelRevisionSpec
+from ..api.spec import ModelRevisionSpec, plain
 
 
 def model_revision(namespace: str, spec: ModelRevisionSpec, owner: list[dict[str, Any]]) -> dict[str, Any]:
@@ -21,5 +19,5 @@ def model_revision(namespace: str, spec: ModelRevisionSpec, owner: list[dict[str
             "labels": names.labels(spec.model, "revision", spec.hash),
             "ownerReferences": owner,
         },
-        "spec": msgspec.to_builtins(spec, str_keys=True),
+        "spec": plain(spec),
     }

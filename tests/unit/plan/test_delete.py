@@ -1,0 +1,70 @@
+"""The end of an object: artifacts by policy, and no finalizer that holds anything up."""
+
+from __future__ import annotations
+
+import copy
+
+from optimodel.api.names import FINALIZER
+from optimodel.plan.types import Plan
+from optimodel.snapshot import MODEL, TERMINATING
+
+from .world import SPEC, World
+
+
+def leaving(policy: str) -> World:
+    """A served object that was just deleted."""
+    spec = copy.deepcopy(SPEC)
+    spec["artifacts"]["deletionPolicy"] = policy
+    w = World(spec)
+    w.serve()
+    model = w.get(MODEL)
+    model["metadata"]["deletionTimestamp"] = w.now.isoformat()
+    w.put(model)
+    return w
+
+
+def finalizers(w: World) -> list[str]:
+    return w.get(MODEL)["metadata"].get("finalizers", [])
+
+
+def test_retain_has_no_finalizer_and_nothing_to_do() -> None:
+    w = leaving("Retain")
+    assert finalizers(w) == []
+    assert w.step() == Plan()
+
+
+def test_delete_removes_the_artifacts_by_a_job_with_the_tenants_secret() -> None:
+    w = leaving("Delete")
+    assert finalizers(w) == [FINALIZER]
+    w.step()
+    job = w.get("Job", next(n for n in w.names("Job") if "cleanup" in n))
+    assert "sha256:aa" in str(job) and "secretKeyRef" in str(job) and "ownerReferences" not in job["metadata"]
+    w.put({**job, "status": {"conditions": [{"type": "Complete", "status": "True"}]}})
+    w.step()
+    assert finalizers(w) == [] and "ArtifactsDeleted" in w.events
+
+
+def test_a_terminating_namespace_lets_go_at_once() -> None:
+    w = leaving("Delete")
+    w.store.set_fact(TERMINATING, "a", True)
+    w.step()
+    assert finalizers(w) == [] and "ArtifactsRetained" in w.events
+
+
+def test_a_store_that_is_gone_lets_go_after_the_job_failed() -> None:
+    w = leaving("Delete")
+    w.step()
+    job = w.get("Job", next(n for n in w.names("Job") if "cleanup" in n))
+    w.put({**job, "status": {"conditions": [{"type": "Failed", "status": "True"}]}})
+    w.step()
+    assert finalizers(w) == [] and "ArtifactsRetained" in w.events
+
+
+def test_ten_minutes_are_enough() -> None:
+    w = leaving("Delete")
+    w.step()
+    from datetime import timedelta
+
+    w.now += timedelta(minutes=10, seconds=1)
+    w.step()
+    assert finalizers(w) == []

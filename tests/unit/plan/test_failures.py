@@ -1,0 +1,223 @@
+"""Bad input and bad luck: a reason, a way out, no storm, and recovery."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from optimodel.api.contract import GateResult, Result
+
+from .world import SPEC, World, result
+
+
+def failed(reason: str, message: str = "try this") -> Result:
+    return Result("Failed", reason, message)
+
+
+def number(w: World) -> int:
+    """Which attempt is under way."""
+    return int(w.status["attempt"].get("number", 1))
+
+
+def test_what_the_world_can_mend_is_tried_again_ever_more_rarely() -> None:
+    w = World()
+    w.settle()
+    starts = []
+    for _ in range(7):
+        w.end_job(failed("BucketNotFound"), code=11)
+        assert w.condition("Ready", "False", "BucketNotFound") and not w.condition("Stalled")
+        rest, before, waited = w.version, number(w), 0
+        while number(w) == before and waited < 4000:
+            w.pass_time(30)
+            waited += 30
+        starts.append(waited)
+        assert rest < w.version
+    assert starts == [60, 120, 240, 480, 960, 1800, 1800]
+    w.end_job(result())
+    w.start_pods()
+    assert w.condition("Ready") and "lastFailure" not in w.status
+
+
+@pytest.mark.parametrize(("reason", "code"), [("PickleWeights", 10), ("UnsupportedArchitecture", 10)])
+def test_what_only_the_spec_can_mend_waits_for_the_spec(reason: str, code: int) -> None:
+    w = World()
+    w.settle()
+    w.end_job(failed(reason), code=code)
+    assert w.condition("Stalled", "True", reason) and w.status["phase"] == "Failed"
+    rest = w.version
+    w.pass_time(86_400)
+    assert w.version == rest, "no retry storm"
+    w.edit(source={"s3": {"url": "s3://models/better"}})
+    w.settle()
+    assert not w.condition("Stalled")
+    w.end_job(result())
+    w.start_pods()
+    assert w.condition("Ready")
+
+
+def test_out_of_memory_is_mended_by_more_memory() -> None:
+    w = World()
+    w.settle()
+    w.end_job(None, code=137, reason="OOMKilled")
+    assert w.condition("Stalled", "True", "OutOfMemory") and "podTemplate.resources.limits.memory" in w.message()
+    w.edit(optimization=SPEC["optimization"] | {"podTemplate": {"resources": {"limits": {"memory": "8Gi"}}}})
+    w.settle()
+    assert not w.condition("Stalled") and w.condition("Ready", "False", "Optimizing")
+
+
+def test_a_missed_gate_names_its_number_and_new_gates_judge_again() -> None:
+    w = World()
+    w.settle()
+    gate = GateResult("close", "CosineMean", "Fail", value="0.95", bound="min 0.99")
+    w.end_job(result(outcome="Failed", reason="GateFailed", gates=(gate,)), code=12)
+    assert w.condition("Stalled", "True", "GateFailed") and w.condition("QualityPassed", "False", "GateFailed")
+    assert "0.95" in w.message() and w.names("Deployment") == []
+    hash = w.status["revision"]
+    w.edit(optimization=SPEC["optimization"] | {"gates": [{"name": "size", "metric": "SizeRatio", "max": "0.5"}]})
+    w.settle()
+    assert w.status["revision"] == hash and not w.condition("Stalled"), "the same artifact is judged again"
+    w.end_job(result())
+    w.start_pods()
+    assert w.condition("Ready")
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "word"),
+    [
+        ({"waiting": {"reason": "ImagePullBackOff"}}, "ImagePullFailed", "pull secrets"),
+        (
+            {"waiting": {"reason": "CreateContainerConfigError", "message": 'secret "store" not found'}},
+            "SecretNotFound",
+            "store",
+        ),
+        (
+            {
+                "waiting": {
+                    "reason": "CreateContainerConfigError",
+                    "message": "couldn't find key AWS_X in Secret a/store",
+                }
+            },
+            "SecretKeyMissing",
+            "AWS_X",
+        ),
+    ],
+)
+def test_a_pod_that_cannot_start_says_why_and_goes_on_by_itself(
+    status: dict[str, object], reason: str, word: str
+) -> None:
+    w = World()
+    w.settle()
+    job = w.names("Job")[0]
+    w.pod("p", {"job-name": job, "optimodel.dev/model": "m"}, "worker", status, phase="Pending")
+    w.settle()
+    assert w.condition("Ready", "False", reason) and word in w.message() and not w.condition("Stalled")
+    w.pod("p", {"job-name": job, "optimodel.dev/model": "m"}, "worker", {"running": {}}, phase="Running")
+    w.settle()
+    assert w.condition("Ready", "False", "Optimizing")
+    assert w.names("Job") == [job]
+
+
+def test_a_missing_claim_is_named() -> None:
+    w = World()
+    w.settle()
+    conditions = [
+        {"type": "PodScheduled", "status": "False", "message": '0/1 nodes: persistentvolumeclaim "data" not found.'},
+    ]
+    w.pod(
+        "p",
+        {"job-name": w.names("Job")[0], "optimodel.dev/model": "m"},
+        "worker",
+        {},
+        phase="Pending",
+        conditions=conditions,
+    )
+    w.settle()
+    assert w.condition("Ready", "False", "ClaimNotFound") and "data" in w.message()
+
+
+def test_a_lost_result_is_looked_up_by_another_job() -> None:
+    w = World()
+    w.settle()
+    w.end_job(None)
+    w.pass_time(10)
+    assert number(w) == 2 and len(w.names("Job")) == 1
+    w.end_job(result())
+    w.start_pods()
+    assert w.condition("Ready")
+
+
+def test_retry_is_heard_at_once_and_only_once() -> None:
+    w = World()
+    w.settle()
+    w.end_job(failed("PickleWeights"), code=10)
+    w.act(f"retry {w.status['revision']}")
+    w.settle()
+    assert number(w) == 2 and not w.condition("Stalled")
+    w.end_job(failed("PickleWeights"), code=10)
+    assert w.condition("Stalled") and number(w) == 2
+
+
+def test_a_model_that_triton_cannot_load_is_stalled_after_the_deadline() -> None:
+    w = World(SPEC | {"rollout": {"progressDeadline": "2m"}})
+    w.settle()
+    w.end_job(result())
+    labels = w.get("Deployment", w.names("Deployment")[0])["spec"]["template"]["metadata"]["labels"]
+    last = {"terminated": {"exitCode": 1, "message": "failed to load 'm-core': bad graph"}}
+    w.pod("p", labels, "triton", {"waiting": {"reason": "CrashLoopBackOff"}}, phase="Running")
+    pod = w.get("Pod", "p")
+    pod["status"]["containerStatuses"][0]["lastState"] = last
+    w.put(pod)
+    w.settle()
+    assert w.condition("ServingReady", "False", "ModelLoadFailed") and "bad graph" in w.message("ServingReady")
+    w.pass_time(121)
+    assert w.condition("Stalled", "True", "ProgressDeadlineExceeded") and "bad graph" in w.message("Stalled")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"optimization": {"steps": [{"name": "q", "type": "Quantize"}]}}, "ExportMissing"),
+        (
+            {"optimization": {"steps": [{"name": "q", "type": "Quantize"}, {"name": "e", "type": "Export"}]}},
+            "WrongOrder",
+        ),
+        ({"rollout": {"drain": "soon"}}, "InvalidDuration"),
+    ],
+)
+def test_a_bad_spec_is_refused_before_a_pod_exists(change: dict[str, object], reason: str) -> None:
+    w = World(SPEC | change)
+    w.settle()
+    assert w.condition("Stalled", "True", reason) and w.names("Job") == [] and w.names("ModelRevision") == []
+    w.edit(**{k: SPEC.get(k, {}) for k in change})
+    w.serve()
+    assert w.condition("Ready") and not w.condition("Stalled")
+
+
+def test_a_bad_edit_leaves_the_served_revision_alone() -> None:
+    w = World()
+    w.serve()
+    w.edit(optimization={"steps": [{"name": "q", "type": "Quantize"}]})
+    w.settle()
+    assert (
+        w.condition("Ready", "False", "ExportMissing") and w.condition("Available") and len(w.names("Deployment")) == 1
+    )
+
+
+def test_a_missing_runtime_waits_for_it() -> None:
+    w = World(runtime=None)
+    w.settle()
+    assert w.condition("Ready", "False", "RuntimeNotFound") and not w.condition("Stalled")
+    w.set_runtime({"image": "triton:1"})
+    w.serve()
+    assert w.condition("Ready")
+
+
+def test_the_reason_goes_when_it_is_over() -> None:
+    w = World()
+    w.settle()
+    w.end_job(msgspec.structs.replace(failed("StoreUnreachable")), code=11)
+    assert w.status["lastFailure"]["reason"] == "StoreUnreachable"
+    w.pass_time(61)
+    w.end_job(result())
+    w.start_pods()
+    assert "lastFailure" not in w.status

@@ -1,0 +1,160 @@
+"""New versions: what rolls, what does not, and the canary as the routes show it."""
+
+from __future__ import annotations
+
+from .world import ROUTER, RUNTIME, SPEC, World, result
+
+CANARY = {
+    "router": ROUTER,
+    "steps": [{"name": "probe", "weight": 10, "minDuration": "30s"}, {"name": "half", "weight": 50}],
+    "drain": "5s",
+}
+OTHER = {"s3": {"url": "s3://models/other", "secretRef": {"name": "store"}}}
+
+
+def canary() -> tuple[World, str, str]:
+    """A world in which a second revision is optimized; returns it with both hashes."""
+    w = World(SPEC | {"rollout": CANARY})
+    w.serve()
+    old = w.status["stableRevision"]
+    w.edit(source=OTHER)
+    w.settle()
+    w.end_job(result("sha256:bb"))
+    return w, old, w.status["revision"]
+
+
+def test_replicas_gates_and_rollout_settings_make_no_revision() -> None:
+    w = World()
+    w.serve()
+    hash = w.status["revision"]
+    w.edit(serving={"replicas": 3}, rollout={"progressDeadline": "5m"})
+    w.settle()
+    assert w.status["revision"] == hash and w.condition("Ready")
+    assert w.get("Deployment", f"m-{hash}")["spec"]["replicas"] == 3
+
+
+def test_editing_the_runtime_rolls_nothing() -> None:
+    w = World()
+    w.serve()
+    hash = w.status["revision"]
+    w.set_runtime({"image": "triton:2"})
+    w.settle()
+    assert w.status["revision"] == hash and w.condition("Outdated") and w.condition("Ready")
+    assert "triton:1" in str(w.get("Deployment", f"m-{hash}"))
+    w.edit(source=SPEC["source"] | {"refresh": "1"})
+    w.settle()
+    assert w.status["revision"] != hash and not w.condition("Outdated")
+    w.set_runtime(RUNTIME)
+
+
+def test_an_upgrade_of_the_operator_rolls_nobodys_pods() -> None:
+    from optimodel.plan.decide import decide
+    from optimodel.plan.types import Platform
+    from optimodel.snapshot import take
+
+    w = World()
+    w.serve()
+    seen = take(w.store, "a", "m", Platform("worker:2", "operator:2"), w.now)
+    assert seen is not None
+    for manifest in decide(seen).apply:
+        assert "operator:2" not in str(manifest) and manifest["kind"] != "Job"
+
+
+def test_the_canary_moves_step_by_step() -> None:
+    w, old, new = canary()
+    assert w.weights() == {old: 100}
+    w.start_pods()
+    assert (
+        w.weights() == {old: 90, new: 10}
+        and w.condition("Ready", "False", "RolloutInProgress")
+        and w.condition("Available")
+    )
+    assert w.status["canary"] == "10%"
+    w.accept_routes()
+    w.pass_time(29)
+    assert w.weights() == {old: 90, new: 10}
+    w.pass_time(2)
+    assert w.weights() == {old: 50, new: 50}
+    w.accept_routes()
+    w.settle()
+    assert w.weights() == {new: 100}
+    w.accept_routes()
+    assert w.status["stableRevision"] == new and w.condition("Ready")
+    assert f"m-{old}" in w.names("Deployment"), "the old revision drains first"
+    w.pass_time(6)
+    assert w.names("Deployment") == [f"m-{new}"]
+    assert w.condition("Ready") and w.status["phase"] == "Ready"
+
+
+def test_a_candidate_that_stops_answering_goes_back_and_is_not_tried_again() -> None:
+    w, old, new = canary()
+    w.start_pods()
+    w.accept_routes()
+    w.stop_pods(new)
+    w.pass_time(11)
+    assert w.weights() == {old: 100}
+    w.accept_routes()
+    w.pass_time(6)
+    assert w.names("Deployment") == [f"m-{old}"]
+    assert w.condition("RolledBack") and w.condition("Stalled", "True", "RolledBack") and w.condition("Available")
+    w.pass_time(3600)
+    assert w.names("Deployment") == [f"m-{old}"]
+    w.act(f"retry {new}")
+    w.settle()
+    assert f"m-{new}" in w.names("Deployment") and not w.condition("RolledBack")
+
+
+def test_abort_and_return_to_the_old_spec() -> None:
+    w, old, new = canary()
+    w.start_pods()
+    w.accept_routes()
+    w.act(f"abort {new}")
+    w.settle()
+    assert w.weights() == {old: 100}
+    w.accept_routes()
+    w.pass_time(6)
+    w.edit(source=SPEC["source"])
+    w.settle()
+    assert w.status["revision"] == old and w.condition("Ready") and not w.condition("RolledBack")
+    assert len([j for j in w.names("Job") if f"m-{old}" in j]) <= 1, "a kept revision needs no new Job"
+
+
+def test_without_a_router_traffic_switches_when_ready() -> None:
+    w = World()
+    w.serve()
+    old = w.status["stableRevision"]
+    w.edit(source=OTHER)
+    w.settle()
+    w.end_job(result("sha256:bb"))
+    selector = w.get("Service")["spec"]["selector"]["optimodel.dev/revision"]
+    assert selector == old
+    w.start_pods()
+    assert w.get("Service")["spec"]["selector"]["optimodel.dev/revision"] == w.status["revision"] != old
+    w.pass_time(60)
+    assert w.names("Deployment") == [f"m-{w.status['revision']}"]
+
+
+def test_history_is_kept_to_its_limit() -> None:
+    w = World(SPEC | {"rollout": {"revisionHistoryLimit": 1}})
+    w.serve()
+    for i in range(4):
+        w.edit(source={"s3": {"url": f"s3://models/v{i}", "secretRef": {"name": "store"}}})
+        w.settle()
+        w.end_job(result(f"sha256:{i}"))
+        w.start_pods()
+        w.pass_time(60)
+    assert len(w.names("ModelRevision")) == 2
+
+
+def test_the_autoscaler_owns_replicas() -> None:
+    w = World(SPEC | {"serving": {"autoscaling": {"minReplicas": 2, "maxReplicas": 5}}})
+    w.serve()
+    assert w.condition("Ready", "False"), "one pod of two is not enough"
+    w.start_pods(count=2)
+    assert w.condition("Ready")
+    name = w.names("Deployment")[0]
+    assert "replicas" not in w.get("Deployment", name)["spec"]
+    assert w.get("HorizontalPodAutoscaler", name)["spec"]["minReplicas"] == 2
+    w.edit(serving={"replicas": 1})
+    w.settle()
+    assert w.names("HorizontalPodAutoscaler") == []
