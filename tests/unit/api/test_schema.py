@@ -8,6 +8,7 @@ import msgspec
 import msgspec.inspect as ins
 import pytest
 import yaml
+
 from optimodel.api import spec, status
 
 CRDS = Path(__file__).parents[3] / "crds"

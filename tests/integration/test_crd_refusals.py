@@ -1,0 +1,277 @@
+"""A real API server refuses what it can refuse, and its message tells a person what to do."""
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from devcluster.apiserver import ApiServer
+from devcluster.binaries import binary
+
+REPO = Path(__file__).parents[2]
+SAMPLES = sorted((REPO / "manifests" / "samples").glob("*.yaml"))
+S3 = {"url": "s3://bucket/prefix"}
+Object = dict[str, Any]
+
+
+class Cluster:
+    """kubectl on an API server of its own."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        self._command = [str(binary("kubectl")), f"--kubeconfig={kubeconfig}"]
+
+    def kubectl(self, *arguments: str, document: Object | None = None) -> subprocess.CompletedProcess[str]:
+        text = json.dumps(document) if document is not None else None
+        return subprocess.run([*self._command, *arguments], input=text, capture_output=True, text=True, timeout=60)
+
+    def must(self, *arguments: str, document: Object | None = None) -> str:
+        done = self.kubectl(*arguments, document=document)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def try_create(self, document: Object, *flags: str) -> subprocess.CompletedProcess[str]:
+        return self.kubectl("create", "--dry-run=server", "-o", "json", *flags, "-f", "-", document=document)
+
+    def refusal(self, document: Object) -> str:
+        done = self.try_create(document)
+        assert done.returncode != 0, "accepted"
+        return done.stderr
+
+    def accepted(self, document: Object) -> Object:
+        done = self.try_create(document)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with ApiServer() as api:
+        cluster = Cluster(api.kubeconfig)
+        cluster.must("apply", "--server-side", "-f", str(REPO / "crds"))
+        cluster.must("wait", "--for=condition=Established", "--timeout=30s", "-f", str(REPO / "crds"))
+        cluster.must("create", "namespace", "team-a")
+        yield cluster
+
+
+def model(**changes: Any) -> Object:
+    """A small valid object; keyword `a__b=x` sets spec.a.b."""
+    spec: Object = {"task": "TextEmbedding", "source": {"s3": dict(S3)}, "artifacts": {"s3": dict(S3)}}
+    for path, value in changes.items():
+        *parents, last = path.split("__")
+        at = spec
+        for name in parents:
+            at = at.setdefault(name, {})
+        at[last] = value
+    return {
+        "apiVersion": "optimodel.dev/v1alpha1",
+        "kind": "OptimizedModel",
+        "metadata": {"name": "m", "namespace": "team-a"},
+        "spec": spec,
+    }
+
+
+def named(name: str) -> Object:
+    document = model()
+    document["metadata"]["name"] = name
+    return document
+
+
+def canary(*weights: int) -> Object:
+    steps = [{"name": f"s{i}", "weight": w} for i, w in enumerate(weights)]
+    return model(rollout__steps=steps, rollout__router={"parentRefs": [{"name": "inference"}]})
+
+
+DATA = {"name": "eval", "s3": S3}
+TEMPLATE = "optimization__podTemplate__spec"
+REFUSED: dict[str, tuple[Callable[[], Object], list[str]]] = {
+    "unknown field": (lambda: model(optimisation={}), ["unknown field", "spec.optimisation"]),
+    "two sources": (
+        lambda: model(source__pvc={"claimName": "c"}),
+        ["spec.source", "name exactly one source: huggingFace, s3 or pvc"],
+    ),
+    "no source": (lambda: model(source={}), ["spec.source", "name exactly one source"]),
+    "source left out": (lambda: model(source=None), ["spec.source", "Required value"]),
+    "two stores": (lambda: model(artifacts__pvc={"claimName": "c"}), ["exactly one place for the artifacts"]),
+    "dataset nowhere": (lambda: model(data=[{"name": "eval"}]), ["exactly one place for the dataset"]),
+    "dataset claim without a file": (
+        lambda: model(data=[{"name": "eval", "pvc": {"claimName": "c"}}]),
+        ["JSON Lines file in pvc.path"],
+    ),
+    "same name twice": (lambda: model(data=[DATA, DATA]), ["spec.data[1]", "Duplicate value"]),
+    "replicas and autoscaling": (
+        lambda: model(serving={"replicas": 2, "autoscaling": {}}),
+        ["spec.serving", "set replicas or autoscaling, not both"],
+    ),
+    "more than most": (
+        lambda: model(serving__autoscaling={"minReplicas": 5, "maxReplicas": 2}),
+        ["minReplicas may not exceed maxReplicas"],
+    ),
+    "settings of another step": (
+        lambda: model(optimization__steps=[{"name": "a", "type": "Export", "quantize": {}}]),
+        ["quantize belongs to a step of type Quantize"],
+    ),
+    "unknown technique": (
+        lambda: model(optimization__steps=[{"name": "a", "type": "Magic"}]),
+        ["spec.optimization.steps[0].type", 'supported values: "Export", "Quantize"'],
+    ),
+    "weights that go down": (lambda: canary(50, 10), ["weights of a canary may not go down"]),
+    "weight beyond 100": (lambda: canary(101), ["less than or equal to 100"]),
+    "canary without a router": (
+        lambda: model(rollout__steps=[{"name": "a", "weight": 5}]),
+        ["add router, or remove steps"],
+    ),
+    "steps without a canary": (
+        lambda: model(rollout={"strategy": "Recreate", "steps": [{"name": "a", "weight": 5}]}),
+        ["steps belong to strategy Canary"],
+    ),
+    "shared hostname": (
+        lambda: model(rollout__router={"parentRefs": [{"name": "g"}], "hostnames": {"http": ["a.b"], "grpc": ["a.b"]}}),
+        ["may not share a hostname"],
+    ),
+    "long name": (lambda: named("a" * 41), ["at most 40 characters"]),
+    "name that begins with a digit": (lambda: named("1st"), ["beginning with a letter"]),
+    "gate without a bar": (
+        lambda: model(optimization__gates=[{"name": "g", "metric": "SizeRatio"}]),
+        ["set min, max or both"],
+    ),
+    "gate without data": (
+        lambda: model(optimization__gates=[{"name": "g", "metric": "Accuracy", "min": "0.9"}]),
+        ["name a dataset of spec.data"],
+    ),
+    "gate on a dataset that is not there": (
+        lambda: model(
+            optimization__gates=[{"name": "g", "metric": "Accuracy", "min": "0.9", "data": "other"}], data=[DATA]
+        ),
+        ["dataset that spec.data does not list"],
+    ),
+    "bar that is no decimal": (
+        lambda: model(optimization__gates=[{"name": "g", "metric": "SizeRatio", "max": "small"}]),
+        ["write a decimal in quotes"],
+    ),
+    "timeout without a unit": (lambda: model(optimization__timeout="2 hours"), ['such as "30s", "5m" or "1h30m"']),
+    "address of another store": (lambda: model(source__s3__url="https://bucket/x"), ["write s3://bucket/prefix"]),
+    "address that climbs": (lambda: model(source__s3__url="s3://bucket/../x"), ['without ".."']),
+    "endpoint with credentials": (
+        lambda: model(source__s3={**S3, "endpoint": "http://user:word@store"}),
+        ["without credentials"],
+    ),
+    "path that climbs": (
+        lambda: model(source={"pvc": {"claimName": "c", "path": "a/../../b"}}),
+        ["spec.source.pvc.path", 'without ".."'],
+    ),
+    "buckets out of order": (lambda: model(serving__batching={"lengthBuckets": [64, 16]}), ["ascending order"]),
+    "pod template with a security context": (
+        lambda: model(**{TEMPLATE: {"securityContext": {"runAsUser": 0}}}),
+        ["unknown field", "podTemplate.spec.securityContext"],
+    ),
+    "pod template with containers": (lambda: model(**{TEMPLATE: {"containers": []}}), ["podTemplate.spec.containers"]),
+    "pod template with a host path": (
+        lambda: model(**{TEMPLATE: {"volumes": [{"name": "v", "hostPath": {"path": "/"}}]}}),
+        ["podTemplate.spec.volumes"],
+    ),
+    "labels of ours": (
+        lambda: model(optimization__podTemplate={"metadata": {"labels": {"optimodel.dev/model": "x"}}}),
+        ["belong to the operator"],
+    ),
+    "200 KB in a string": (lambda: model(source__refresh="x" * 200_000), ["spec.source.refresh", "Too long"]),
+    "200 KB in a list": (
+        lambda: model(data=[{"name": f"d{i}", "s3": S3} for i in range(4000)]),
+        ["spec.data", "must have at most 16 items"],
+    ),
+    "200 KB of annotations for pods": (
+        lambda: model(
+            optimization__podTemplate={"metadata": {"annotations": {f"k{i}": "x" * 200 for i in range(1000)}}}
+        ),
+        ["annotations", "must have at most 16 items"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused_with_a_message_to_act_on(cluster: Cluster, case: str) -> None:
+    make, words = REFUSED[case]
+    message = cluster.refusal(make())
+    missing = [w for w in words if w not in message]
+    assert not missing, message
+    assert len(message) < 4_000, "a message that long is not read"
+
+
+def test_security_fields_never_take_effect_without_field_validation(cluster: Cluster) -> None:
+    document = model(**{TEMPLATE: {"securityContext": {"runAsUser": 0}, "serviceAccountName": "builder"}})
+    done = cluster.try_create(document, "--validate=ignore")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["spec"]["optimization"]["podTemplate"]["spec"] == {"serviceAccountName": "builder"}
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda p: p.stem)
+def test_samples_are_accepted(cluster: Cluster, path: Path) -> None:
+    cluster.accepted(yaml.safe_load(path.read_text()))
+
+
+def test_defaults_appear(cluster: Cluster) -> None:
+    spec = cluster.accepted(model())["spec"]
+    assert spec["optimization"]["steps"] == [{"name": "export", "type": "Export"}]
+    assert spec["serving"]["runtimeRef"] == {"kind": "ClusterTritonRuntime", "name": "default"}
+    assert spec["serving"]["batching"] == {"maxBatchSize": 8, "lengthBuckets": [16, 32, 64, 128, 256]}
+    assert spec["rollout"]["revisionHistoryLimit"] == 5
+    assert spec["artifacts"]["deletionPolicy"] == "Retain"
+    assert spec["suspend"] is False
+
+
+def test_scale_moves_replicas_unless_an_autoscaler_owns_them(cluster: Cluster) -> None:
+    for name, serving in (("fixed", {}), ("elastic", {"autoscaling": {}})):
+        document = model(serving=serving)
+        document["metadata"]["name"] = name
+        cluster.must("create", "-f", "-", document=document)
+    cluster.must("scale", "om/fixed", "-n", "team-a", "--replicas=3")
+    assert cluster.must("get", "om/fixed", "-n", "team-a", "-o", "jsonpath={.spec.serving.replicas}") == "3"
+    refused = cluster.kubectl("scale", "om/elastic", "-n", "team-a", "--replicas=3")
+    assert "set replicas or autoscaling, not both" in refused.stderr
+
+
+def revision(**changes: Any) -> Object:
+    spec = {
+        "model": "m",
+        "hash": "abc",
+        "number": 1,
+        "task": "TextEmbedding",
+        "source": {"s3": S3},
+        "steps": [{"name": "export", "type": "Export"}],
+        "batching": {},
+        "runtime": {"image": "triton:1"},
+    }
+    metadata = {"name": "m-abc", "namespace": "team-a"}
+    return {
+        "apiVersion": "optimodel.dev/v1alpha1",
+        "kind": "ModelRevision",
+        "metadata": metadata,
+        "spec": spec | changes,
+    }
+
+
+def test_a_revision_never_changes(cluster: Cluster) -> None:
+    cluster.must("apply", "--server-side", "-f", "-", document=revision())
+    cluster.must("apply", "--server-side", "-f", "-", document=revision())
+    changed = cluster.kubectl("apply", "--server-side", "-f", "-", document=revision(number=2))
+    assert "a ModelRevision never changes: change its OptimizedModel" in changed.stderr
+    assert cluster.must("get", "mrev", "m-abc", "-n", "team-a", "-o", "jsonpath={.spec.number}") == "1"
+
+
+@pytest.mark.parametrize("kind", ["TritonRuntime", "ClusterTritonRuntime"])
+def test_a_runtime_leaves_safety_to_the_operator(cluster: Cluster, kind: str) -> None:
+    metadata = {"name": "r"} | ({"namespace": "team-a"} if kind == "TritonRuntime" else {})
+    document: Object = {"apiVersion": "optimodel.dev/v1alpha1", "kind": kind, "metadata": metadata}
+    cluster.accepted(document | {"spec": {"image": "triton:1", "args": ["--log-verbose=1"]}})
+    message = cluster.refusal(document | {"spec": {"image": "triton:1", "args": ["--model-control-mode=poll"]}})
+    assert "the operator sets the repository, its control mode" in message
+
+
+def test_columns_that_people_read(cluster: Cluster) -> None:
+    document = model()
+    document["metadata"]["name"] = "shown"
+    cluster.must("create", "-f", "-", document=document)
+    header = cluster.must("get", "om", "-n", "team-a").splitlines()[0].split()
+    assert header == ["NAME", "PHASE", "READY", "REVISION", "CANARY", "SIZE", "QUALITY", "REPLICAS", "AGE"]
