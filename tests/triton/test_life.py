@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -51,8 +52,19 @@ def test_probe_fails_where_nobody_or_another_model_answers(encoder: Server, clas
     assert "EMBEDDING has 0 values" in other.stderr
 
 
+def test_probe_fails_when_a_process_behind_the_server_is_gone(classification: Path, tmp_path: Path) -> None:
+    with serve(classification, tmp_path, Batching(1)) as server:
+        assert probe(server).returncode == 0
+        assert server.process
+        children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+        stubs = {pid: Path(f"/proc/{pid}/cmdline").read_text() for pid in children}
+        (core,) = [int(pid) for pid, arguments in stubs.items() if "onnxruntime" in arguments]
+        os.kill(core, signal.SIGKILL)
+        assert "HTTP 500" in probe(server).stderr
+
+
 def test_nothing_in_the_repository_is_mistaken_for_a_model(encoder: Server) -> None:
-    assert "failed" not in encoder.log.lower()
+    assert "poll failed" not in encoder.log.lower()
 
 
 def test_sigterm_lets_requests_under_way_finish(embedding: Path, tmp_path: Path) -> None:

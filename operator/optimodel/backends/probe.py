@@ -5,27 +5,32 @@ means none): the answer's first values must match it. The settings beside this f
 their sizes. Standard library only: it runs every few seconds.
 """
 
-import http.client
 import json
-import math
-import os
+import socket
 import sys
 
 TIMEOUT_S = 4.0
 
 
 def ask(model, text, port):
-    """The outputs by name, as flat lists. Raises `OSError`, `http.client.HTTPException` or `ValueError`."""
-    body = {"inputs": [{"name": "TEXT", "shape": [1, 1], "datatype": "BYTES", "data": [text]}]}
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
-    try:
-        connection.request("POST", f"/v2/models/{model}/infer", json.dumps(body), {"Content-Type": "application/json"})
-        response = connection.getresponse()
-        payload = response.read()
-    finally:
-        connection.close()
-    if response.status != 200:
-        raise ValueError(f"HTTP {response.status}: {payload[:300].decode(errors='replace')}")
+    """The outputs by name, as flat lists. Raises `OSError` or `ValueError`. By hand over a socket: `http.client` takes
+    several times the CPU of the whole probe to import."""
+    inputs = [{"name": "TEXT", "shape": [1, 1], "datatype": "BYTES", "data": [text]}]
+    body = json.dumps({"inputs": inputs}).encode()
+    head = f"POST /v2/models/{model}/infer HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+    head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", port), TIMEOUT_S) as connection:
+        connection.sendall(head.encode() + body)
+        with connection.makefile("rb") as stream:
+            status = stream.readline().split(b" ", 2)
+            length = 0
+            while line := stream.readline().strip():
+                if line.lower().startswith(b"content-length:"):
+                    length = int(line[15:])
+            payload = stream.read(length)
+    if len(status) < 2 or status[1] != b"200":
+        reason = b" ".join(status[1:]).decode(errors="replace").strip()
+        raise ValueError(f"HTTP {reason}: {payload[:300].decode(errors='replace')}")
     return {output["name"]: output["data"] for output in json.loads(payload)["outputs"]}
 
 
@@ -35,7 +40,7 @@ def judge(answer, sizes, golden):
         values = answer.get(name, [])
         if len(values) != size:
             raise ValueError(f"{name} has {len(values)} values instead of {size}")
-        if not all(isinstance(v, str) or (v is not None and math.isfinite(v)) for v in values):
+        if not all(isinstance(v, str) or (v is not None and abs(v) < 1e38) for v in values):
             raise ValueError(f"{name} has values that are not finite")
     if golden:
         got, tolerance = answer[golden["output"]], float(golden.get("tolerance", 0.01))
@@ -47,13 +52,13 @@ def judge(answer, sizes, golden):
 def main(arguments):
     """Ask once and judge. Returns the exit status."""
     try:
-        with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "probe.json")) as handle:
+        with open(__file__.removesuffix(".py") + ".json") as handle:
             settings = json.load(handle)
         golden = json.loads(arguments[0]) if arguments and arguments[0] else None
         port = int(arguments[1]) if len(arguments) > 1 else 8000
         text = golden["text"] if golden else "ready?"
         judge(ask(settings["model"], text, port), settings["outputs"], golden)
-    except (OSError, http.client.HTTPException, ValueError, KeyError, IndexError, TypeError) as error:
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         print(f"no answer: {type(error).__name__}: {error}", file=sys.stderr)
         return 1
     return 0

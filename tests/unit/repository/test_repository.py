@@ -144,6 +144,7 @@ def test_cpus_follow_the_container_limit(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_importing_the_room_loads_nothing_heavy() -> None:
-    check = "import sys, optimodel.repository; print([m for m in ('numpy', 'tritonclient', 'google.protobuf') if m in sys.modules])"
+    heavy = "('numpy', 'tritonclient', 'google.protobuf')"
+    check = f"import sys, optimodel.repository; print([m for m in {heavy} if m in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True, cwd="operator")
     assert answer.stdout.strip() == "[]"
