@@ -1,0 +1,66 @@
+"""Asks a Triton pod one real question: is the model loaded, and does the artifact's golden answer come back?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ..plan.types import ProbeResult, ProbeTarget
+from .polling import PodHttp, Unknown
+
+RETRY = 0.5
+"""Seconds between questions until the answer is right."""
+INPUT = "TEXT"
+
+
+def compare(answer: dict[str, Any], target: ProbeTarget) -> ProbeResult:
+    """Whether the answer's golden output begins as the artifact's did, within tolerance."""
+    outputs = {output.get("name"): output.get("data") or [] for output in answer.get("outputs") or ()}
+    if target.golden_output not in outputs:
+        return ProbeResult(
+            False, f"the answer has no output {target.golden_output}, only {', '.join(sorted(map(str, outputs)))}"
+        )
+    data, bound = outputs[target.golden_output], float(target.tolerance)
+    if len(data) < len(target.golden_head):
+        return ProbeResult(
+            False, f"output {target.golden_output} has {len(data)} values, {len(target.golden_head)} expected"
+        )
+    for at, (wanted, got) in enumerate(zip(target.golden_head, data, strict=False)):
+        if not abs(float(got) - float(wanted)) <= bound:
+            return ProbeResult(
+                False, f"value {at} of {target.golden_output} is {got}, the artifact's is {wanted} ± {target.tolerance}"
+            )
+    return ProbeResult(True)
+
+
+class Inference:
+    """Questions to pods over HTTP."""
+
+    def __init__(self, http: PodHttp) -> None:
+        self._http = http
+
+    async def ask(self, target: ProbeTarget) -> ProbeResult:
+        """The pod's answer, judged; raises Unknown when it gave none."""
+        base = f"{target.url.rstrip('/')}/v2/models/{target.model}"
+        status, _ = await self._http.call("GET", f"{base}/versions/1/ready")
+        if status != 200:
+            return ProbeResult(False, f"model {target.model} is not ready (status {status})")
+        question = {"name": INPUT, "datatype": "BYTES", "shape": [1, 1], "data": [target.golden_text]}
+        wanted = {"inputs": [question], "outputs": [{"name": target.golden_output}]}
+        status, body = await self._http.call("POST", f"{base}/infer", wanted)
+        try:
+            answer = msgspec.json.decode(body, type=dict[str, Any])
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise Unknown(f"{base}: not JSON") from error
+        if status != 200:
+            return ProbeResult(False, f"inference failed (status {status}): {str(answer.get('error', ''))[:300]}")
+        try:
+            return compare(answer, target)
+        except (TypeError, ValueError, AttributeError) as error:
+            return ProbeResult(False, f"the answer cannot be read: {error}")
+
+
+def pause(result: ProbeResult | None) -> float | None:
+    """Ask until the answer is right; from then on the pod's own readiness probe watches."""
+    return None if result is not None and result.ok else RETRY

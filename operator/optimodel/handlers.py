@@ -1,0 +1,162 @@
+"""kopf -> store and queue: adapters without decisions. With `app`, the only importer of kopf."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
+from typing import Any
+
+import kopf
+from kopf._core.reactor.inventory import ResourceMemories, ResourceMemory
+
+from .adapters.kinds import WATCHED, Kind
+from .api import names
+from .machinery.queue import WorkQueue
+from .machinery.store import Obj, Store
+from .snapshot import MODEL, by_hostname
+
+Key = tuple[str, str]
+
+_RUNTIMES = ("TritonRuntime", "ClusterTritonRuntime")
+
+
+def owner_index(kind: str, obj: Obj) -> Iterable[Hashable]:
+    """Index "owner": owned objects by (kind, namespace, model)."""
+    meta = obj["metadata"]
+    model = (meta.get("labels") or {}).get(names.MODEL)
+    return ((kind, meta.get("namespace", ""), model),) if model else ()
+
+
+def runtime_index(kind: str, obj: Obj) -> Iterable[Hashable]:
+    """Index "runtime": OptimizedModels by (kind, namespace or "", name) of the runtime that they use."""
+    if kind != MODEL:
+        return ()
+    ref = (obj.get("spec", {}).get("serving") or {}).get("runtimeRef") or {}
+    found = ref.get("kind", "ClusterTritonRuntime")
+    return (
+        (found, "" if found == "ClusterTritonRuntime" else obj["metadata"]["namespace"], ref.get("name", "default")),
+    )
+
+
+def trim_pod(pod: Obj) -> Obj:
+    """What is read of a pod: metadata, status, node and container names."""
+    spec = pod.get("spec") or {}
+    kept = {"nodeName": spec.get("nodeName"), "containers": [{"name": c["name"]} for c in spec.get("containers") or ()]}
+    return {**pod, "spec": {key: value for key, value in kept.items() if value}}
+
+
+def new_store() -> Store:
+    """The store with the operator's indexes and trims."""
+    return Store({"owner": owner_index, "runtime": runtime_index, "hostname": by_hostname}, {"Pod": trim_pod})
+
+
+class Router:
+    """Maps an observed object to the keys that it concerns, and queues them."""
+
+    def __init__(
+        self, store: Store, queue: WorkQueue[Key], relisted: Callable[[str], None] = lambda kind: None
+    ) -> None:
+        self._store, self._queue, self.relisted = store, queue, relisted
+
+    def ingest(self, kind: str, type: str | None, obj: Obj) -> None:
+        """One watch event; `type` is None for an object of a LIST."""
+        if type is None:
+            self.relisted(kind)
+        changed = self._store.remove(kind, obj) if type == "DELETED" else self._store.put(kind, obj)
+        if changed:
+            self.changed(kind, obj)
+
+    def changed(self, kind: str, obj: Obj) -> None:
+        """Queue whatever an object concerns."""
+        meta = obj["metadata"]
+        if kind == MODEL:
+            self._queue.add((meta["namespace"], meta["name"]))
+        elif kind in _RUNTIMES:
+            for _, namespace, name in self._store.by("runtime", (kind, meta.get("namespace", ""), meta["name"])):
+                self._queue.add((namespace, name))
+        else:
+            model = (meta.get("labels") or {}).get(names.MODEL)
+            if model:
+                self._queue.add((meta["namespace"], model))
+
+    def learn(self, kind: str, uid: str, fact: object) -> bool:
+        """Keep a fact about a pod; True if it is news."""
+        return self._store.set_fact(kind, uid, fact)
+
+    def all(self, *_: object) -> None:
+        """Queue every OptimizedModel."""
+        for namespace, name, _uid, _version in self._store.names(MODEL):
+            self._queue.add((namespace, name))
+
+
+def register(registry: kopf.OperatorRegistry, router: Router, settings: kopf.OperatorSettings) -> None:
+    """Watch every kind; owned kinds by our label, on the server's side."""
+    kopf.on.login(registry=registry)(_login)
+    for kind in WATCHED:
+        kopf.on.event(kind.group, kind.version, kind.plural, registry=registry, id=kind.plural)(_handler(kind, router))
+        if kind.owned:
+            settings.watching.label_selectors[kind.group, kind.version, kind.plural] = names.SELECTOR
+
+
+def _handler(kind: Kind, router: Router) -> Callable[..., Any]:
+    async def observed(event: Any, **_: Any) -> None:
+        router.ingest(kind.kind, event["type"], event["object"])
+
+    return observed
+
+
+def _login(**options: Any) -> kopf.ConnectionInfo | None:
+    return kopf.login_with_service_account(**options) or kopf.login_with_kubeconfig(**options)
+
+
+class _Backoffs:
+    """Endless jittered delays: an outage of any length is waited out, and its end noticed within seconds."""
+
+    def __iter__(self) -> Iterator[float]:
+        delay = 0.25
+        while True:
+            yield delay * random.uniform(0.75, 1.25)
+            delay = min(2.0, delay * 2)
+
+
+class _NoDiff(kopf.DiffBaseStorage):
+    """kopf compares no versions for us, so it need not copy each body."""
+
+    def fetch(self, *, body: Any) -> None:
+        return None
+
+    def build(self, *, body: Any, extra_fields: Any = None, ignored_fields: Any = None) -> Any:
+        return {}
+
+    def store(self, *, body: Any, patch: Any, essence: Any) -> None:
+        return None
+
+
+class Forgetful(ResourceMemories):
+    """kopf's per-object memory serves handlers that we do not have: keep none."""
+
+    async def recall(self, raw_body: Any, **options: Any) -> ResourceMemory:
+        return await super().recall(raw_body, **{**options, "ephemeral": True})
+
+
+def transport() -> kopf.OperatorSettings:
+    """kopf's settings for a transport that never gives up and never writes."""
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False
+    settings.peering.standalone = True
+    settings.networking.error_backoffs = _Backoffs()
+    settings.networking.request_timeout = 30.0
+    settings.networking.connect_timeout = 5.0
+    settings.watching.server_timeout = 290
+    settings.watching.client_timeout = 310.0
+    settings.watching.connect_timeout = 5.0
+    settings.watching.chunk_size = 500
+    settings.queueing.idle_timeout = 0.5
+    settings.queueing.exit_timeout = 0.2
+    settings.persistence.diffbase_storage = _NoDiff()
+    return settings
+
+
+def scope(namespaces: Collection[str]) -> dict[str, Any]:
+    """kopf's arguments for these namespaces, or the whole cluster."""
+    return {"namespaces": list(namespaces)} if namespaces else {"clusterwide": True}

@@ -1,0 +1,214 @@
+"""Carries a Plan out, and writes nothing that is already so."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from .api import names
+from .differ import digest, holds, merge_diff
+from .errors import ApiError, Conflict, Forbidden, Invalid, NotFound, Taken, Terminating
+from .machinery.store import Obj, Store, version_of
+from .plan.types import Manifest, Plan, Ref
+
+log = logging.getLogger(__name__)
+
+MODEL = "OptimizedModel"
+TERMINATING = "Terminating"
+"""Fact by namespace name: a write was refused because the namespace is going."""
+_REMEMBERED = 50_000
+
+
+class Api(Protocol):
+    """What the writer asks of the API server (`adapters.kube.Kube`)."""
+
+    async def get(self, kind: str, namespace: str, name: str) -> Obj: ...
+
+    async def apply(self, manifest: Manifest, force: bool = True) -> Obj: ...
+
+    async def patch_status(self, kind: str, namespace: str, name: str, patch: Mapping[str, Any]) -> Obj: ...
+
+    async def patch(self, kind: str, namespace: str, name: str, patch: Mapping[str, Any]) -> Obj: ...
+
+    async def delete(
+        self, kind: str, namespace: str, name: str, uid: str = "", propagation: str = "Background"
+    ) -> Obj: ...
+
+
+class Writer:
+    """Plan -> writes. Every answer goes into the store, so the next reconcile sees what this one did.
+
+    `record` takes an Event: object, type, reason, message.
+    """
+
+    def __init__(self, api: Api, store: Store, record: Callable[[Obj, str, str, str], None]) -> None:
+        self._api, self._store, self._record = api, store, record
+        self._settled: dict[tuple[str, str, str], tuple[int, str]] = {}
+        self._stubborn: dict[str, tuple[int, str]] = {}
+        self._written: dict[tuple[str, str], int] = {}
+        self._failures: dict[str, tuple[str, ...]] = {}
+
+    def failures(self, uid: str) -> tuple[str, ...]:
+        """What the API server refused when the owner's last plan was carried out, one line each; empty = nothing."""
+        return self._failures.get(uid, ())
+
+    def forget(self, key: tuple[str, str], uid: str) -> None:
+        """The owner is gone."""
+        self._failures.pop(uid, None)
+        self._written.pop(key, None)
+
+    def behind(self, key: tuple[str, str]) -> bool:
+        """Whether the store has an older version of the object than our own last write to it made."""
+        return 0 < self._store.version(MODEL, *key) < self._written.get(key, 0)
+
+    async def write(self, key: tuple[str, str], plan: Plan) -> None:
+        """Finalizers to add, applies, revision status, status, deletes, events, finalizers to remove, in this order.
+
+        A refused apply does not keep the rest from being written; the first refusal is raised at the end.
+        Raises `ApiError` and `NotLeading`.
+        """
+        refused: list[ApiError] = []
+        owner = self._store.get(MODEL, *key)
+        if owner is None:
+            return
+        uid = owner["metadata"]["uid"]
+        present = tuple(owner["metadata"].get("finalizers") or ())
+        if plan.finalizers is not None and set(plan.finalizers) - set(present):
+            owner = await self._finalize(owner, plan.finalizers)
+        for manifest in plan.apply:
+            await self._try_apply(manifest, uid, refused)
+        self._remember(uid, refused)
+        for name, status in sorted(plan.revision_status.items()):
+            revision = self._store.get("ModelRevision", owner["metadata"]["namespace"], name)
+            if revision is not None:
+                await self._status(revision, status)
+        if plan.status is not None:
+            await self._status(self._current(owner), plan.status)
+        for ref in plan.delete:
+            await self._delete(ref)
+        for event in plan.events:
+            self._record(owner, event.type, event.reason, event.message)
+        if plan.finalizers is not None and set(present) - set(plan.finalizers):
+            await self._finalize(self._current(owner), plan.finalizers)
+        if refused:
+            raise refused[0]
+
+    def _current(self, owner: Obj) -> Obj:
+        meta = owner["metadata"]
+        return self._store.get(owner["kind"], meta.get("namespace", ""), meta["name"]) or owner
+
+    def _remember(self, uid: str, refused: list[ApiError]) -> None:
+        if refused:
+            self._failures[uid] = tuple(str(error)[:500] for error in refused)
+        else:
+            self._failures.pop(uid, None)
+
+    async def _try_apply(self, manifest: Manifest, uid: str, refused: list[ApiError]) -> None:
+        namespace = manifest["metadata"].get("namespace", "")
+        try:
+            await self._apply(manifest, uid)
+        except Terminating:
+            self._store.set_fact(TERMINATING, namespace, True)
+        except (Invalid, Forbidden, NotFound, Taken) as error:
+            refused.append(error)
+
+    async def _apply(self, manifest: Manifest, uid: str) -> None:
+        """One apply, unless the live object carries this digest and still holds every field of the manifest."""
+        kind, meta = manifest["kind"], manifest["metadata"]
+        at = (kind, meta.get("namespace", ""), meta["name"])
+        mark = digest(manifest)
+        if len(self._settled) > _REMEMBERED:
+            self._settled.clear()
+        version = self._store.version(*at)
+        if version and self._settled.get(at) == (version, mark):
+            return
+        live = self._store.get(*at)
+        if live is not None and self._is_settled(live, manifest, mark):
+            self._settled[at] = (version, mark)
+            return
+        if live is not None and live["metadata"].get("deletionTimestamp"):
+            return
+        annotations = {**(meta.get("annotations") or {}), names.APPLIED: mark}
+        answer = await self._send({**manifest, "metadata": {**meta, "annotations": annotations}}, live, uid)
+        self._store.put(kind, answer)
+        if not holds(manifest, answer):
+            log.warning("%s %s/%s does not keep what was applied", *at)
+            self._stubborn[answer["metadata"]["uid"]] = (answer["metadata"].get("generation", 0), mark)
+        self._settled[at] = (self._store.version(*at), mark)
+
+    def _is_settled(self, live: Obj, manifest: Manifest, mark: str) -> bool:
+        meta = live["metadata"]
+        if (meta.get("annotations") or {}).get(names.APPLIED) != mark:
+            return False
+        return self._stubborn.get(meta["uid"]) == (meta.get("generation", 0), mark) or holds(manifest, live)
+
+    async def _send(self, manifest: Manifest, live: Obj | None, uid: str) -> Obj:
+        """Apply with force what is ours; take no field of an object that is not."""
+        if live is not None:
+            return await self._api.apply(manifest)
+        try:
+            return await self._api.apply(manifest, force=False)
+        except Conflict as conflict:
+            meta = manifest["metadata"]
+            found = await self._api.get(manifest["kind"], meta.get("namespace", ""), meta["name"])
+            owners = {owner.get("uid") for owner in found["metadata"].get("ownerReferences") or ()}
+            if uid not in owners:
+                raise Taken(
+                    f"{manifest['kind']} {meta['name']} exists and does not belong to this object: delete or rename it ({conflict})"
+                ) from conflict
+            return await self._api.apply(manifest)
+
+    async def _status(self, obj: Obj, status: Mapping[str, Any]) -> None:
+        patch = merge_diff(obj.get("status") or {}, status)
+        if not patch:
+            return
+        meta = obj["metadata"]
+        body = {"metadata": {"resourceVersion": meta["resourceVersion"]}, "status": patch}
+        await self._patch(
+            obj, lambda: self._api.patch_status(obj["kind"], meta.get("namespace", ""), meta["name"], body)
+        )
+
+    async def _finalize(self, obj: Obj, finalizers: tuple[str, ...]) -> Obj:
+        meta = obj["metadata"]
+        body = {"metadata": {"resourceVersion": meta["resourceVersion"], "finalizers": list(finalizers) or None}}
+        await self._patch(obj, lambda: self._api.patch(obj["kind"], meta.get("namespace", ""), meta["name"], body))
+        return self._current(obj)
+
+    async def _patch(self, obj: Obj, send: Callable[[], Any]) -> None:
+        """A patch of what we read; when that was stale, the store is refreshed before the Conflict goes on."""
+        kind, meta = obj["kind"], obj["metadata"]
+        try:
+            answer = await send()
+        except NotFound:
+            self._store.remove(kind, obj)
+            return
+        except Conflict:
+            try:
+                self._store.put(kind, await self._api.get(kind, meta.get("namespace", ""), meta["name"]))
+            except NotFound:
+                self._store.remove(kind, obj)
+                return
+            raise
+        if answer["metadata"].get("deletionTimestamp") and not answer["metadata"].get("finalizers"):
+            self._store.remove(kind, answer)
+        else:
+            self._store.put(kind, answer)
+            if kind == MODEL:
+                self._written[meta["namespace"], meta["name"]] = version_of(answer)
+
+    async def _delete(self, ref: Ref) -> None:
+        live = self._store.get(ref.kind, ref.namespace, ref.name)
+        if live is None or live["metadata"].get("deletionTimestamp"):
+            return
+        uid = ref.uid or live["metadata"]["uid"]
+        try:
+            answer = await self._api.delete(ref.kind, ref.namespace, ref.name, uid)
+        except (NotFound, Conflict):
+            self._store.remove(ref.kind, live)
+            return
+        self._settled.pop((ref.kind, ref.namespace, ref.name), None)
+        if answer.get("kind") == "Status" or not answer["metadata"].get("finalizers"):
+            self._store.remove(ref.kind, live)
+        else:
+            self._store.put(ref.kind, answer)
