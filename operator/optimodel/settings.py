@@ -19,7 +19,7 @@ class Settings:
     namespaces: tuple[str, ...] = ()
     lease_namespace: str = "default"
     lease_name: str = "optimodel"
-    health_port: int = 8080
+    health_port: int = 8081
     workers: int = 8
     sweep_interval: float = 300.0
     log_level: str = "INFO"
@@ -36,24 +36,24 @@ class Settings:
             platform=_platform(env, own),
             namespaces=tuple(name.strip() for name in env.get("WATCH_NAMESPACE", "").split(",") if name.strip()),
             lease_namespace=own,
-            lease_name=env.get("LEASE_NAME", "optimodel"),
-            health_port=_number(env, "HEALTH_PORT", 8080),
-            workers=_number(env, "WORKERS", 8),
-            sweep_interval=_number(env, "SWEEP_SECONDS", 300),
-            log_level=env.get("LOG_LEVEL", "INFO").upper(),
+            lease_name=env.get("OPTIMODEL_LEASE_NAME", "optimodel"),
+            health_port=_number(env, "OPTIMODEL_HEALTH_PORT", 8081),
+            workers=_number(env, "OPTIMODEL_WORKERS", 8),
+            sweep_interval=_number(env, "OPTIMODEL_SWEEP_SECONDS", 300),
+            log_level=env.get("OPTIMODEL_LOG_LEVEL", "INFO").upper(),
         )
 
 
 def _platform(env: Mapping[str, str], own: str) -> Platform:
-    missing = [name for name in ("WORKER_IMAGE", "OPERATOR_IMAGE") if not env.get(name)]
+    missing = [name for name in ("OPTIMODEL_WORKER_IMAGE", "OPTIMODEL_OPERATOR_IMAGE") if not env.get(name)]
     if missing:
         raise ValueError(f"{' and '.join(missing)} must name the images that Jobs and init containers run")
     return Platform(
-        worker_image=env["WORKER_IMAGE"],
-        operator_image=env["OPERATOR_IMAGE"],
-        image_pull_policy=env.get("IMAGE_PULL_POLICY", "IfNotPresent"),
-        network_policy=env.get("NETWORK_POLICY", "").lower() in _TRUE,
-        gateway_namespace=env.get("GATEWAY_NAMESPACE", ""),
+        worker_image=env["OPTIMODEL_WORKER_IMAGE"],
+        operator_image=env["OPTIMODEL_OPERATOR_IMAGE"],
+        image_pull_policy=env.get("OPTIMODEL_IMAGE_PULL_POLICY", "IfNotPresent"),
+        network_policy=env.get("OPTIMODEL_NETWORK_POLICY", "").lower() in _TRUE,
+        gateway_namespace=env.get("OPTIMODEL_GATEWAY_NAMESPACE", ""),
         operator_namespace=own,
     )
 

@@ -65,6 +65,8 @@ class JobInput(Struct, frozen=True):
     gates: tuple[Gate, ...] = ()
     data: tuple[Dataset, ...] = ()
     shapes: tuple[Shape, ...] = ()
+    batching: Batching = Batching()
+    """As served: evaluation pads inputs as serving does."""
     pinned_source: str | None = None
     """Digest that the source resolved to on an earlier attempt; the worker refuses bytes that differ."""
 

@@ -89,13 +89,6 @@ class RolloutStatus(Struct, frozen=True):
     message: str = ""
 
 
-class Before(Struct, frozen=True):
-    """Retired revisions that must drain: hash and the time their traffic ended."""
-
-    hash: str
-    drained_from: str
-
-
 class OptimizedModelStatus(Struct, frozen=True):
     """What is the case. `observedGeneration` is the object's own."""
 
@@ -117,7 +110,6 @@ class OptimizedModelStatus(Struct, frozen=True):
     canary: str = ""
     revisions: tuple[RevisionSummary, ...] = ()
     rollout: RolloutStatus | None = None
-    retiring: tuple[Before, ...] = ()
     handled_action: str = ""
     """The last value of the action annotation that was acted on (or refused), so that it is handled once."""
     replicas: int = 0

@@ -146,6 +146,7 @@ def _job(s: Snapshot, target: Target, known: ModelRevisionStatus, name: str, eva
         gates=o.gates,
         data=s.spec.data,
         shapes=o.target.shapes,
+        batching=s.spec.serving.batching,
         pinned_source=pinned,
     )
     return jobs.optimize_job(

@@ -33,7 +33,7 @@ class Serving:
 
 def observe(s: Snapshot) -> dict[str, Seen]:
     """Every revision of which a Deployment exists, by hash. A revision that was never stable counts the pods whose golden
-    answer came back; while nothing is known of a pod (a restart of ours), one that is already under traffic keeps counting."""
+    answer came back; while nothing is known of a pod (a restart of ours), a candidate that was found to answer keeps counting."""
     return {_hash(d): _seen(s, d) for d in s.deployments if not pods.is_deleting(d)}
 
 
@@ -41,7 +41,8 @@ def _seen(s: Snapshot, found: Manifest) -> Seen:
     hash = _hash(found)
     ready = [p for p in serving_pods(s, hash) if pods.is_ready(p)]
     if hash != s.status.stable_revision:
-        trusted = s.status.rollout is not None and s.status.rollout.candidate == hash and s.status.rollout.weight > 0
+        r = s.status.rollout
+        trusted = r is not None and r.candidate == hash and (r.paused_from or r.phase) != "Preparing"
         ready = [p for p in ready if _answers(s, p, default=trusted)]
     return Seen(bool(ready), len(ready), int(found.get("spec", {}).get("replicas", 1)))
 
@@ -117,6 +118,7 @@ def _serve(
             artifacts=msgspec.structs.replace(s.spec.artifacts, deletion_policy="Retain"),
             batching=batching,
         ),
+        golden=artifact.golden,
         runtime=revision.spec.runtime,
         pull_image=_pull_image(live) or s.platform.operator_image,
         pull_policy=s.platform.image_pull_policy,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..api import contract, names
-from ..api.contract import PullInput
+from ..api.contract import Golden, PullInput
 from ..api.spec import TritonRuntimeSpec
 from .pod import CONTAINER_SECURITY, Volumes, customize, pod_spec, s3_credentials
 from .service import GRPC_PORT, HTTP_PORT, METRICS_PORT
@@ -23,6 +23,9 @@ START_BUDGET_S = 600
 
 PROBE = ["python3", "-S", "-E", f"{contract.MODELS_MOUNT}/probe.py"]
 
+_TRITON_CPUS = {"containerName": "triton", "resource": "limits.cpu", "divisor": "1"}
+"""Threads of the served graph: the CPU limit of the container, else the node's CPUs."""
+
 
 @dataclass(frozen=True)
 class Serve:
@@ -31,6 +34,8 @@ class Serve:
     namespace: str
     revision: str
     pull: PullInput
+    golden: Golden | None
+    """The answer that the kubelet's probe expects; None = any answer will do."""
     runtime: TritonRuntimeSpec
     pull_image: str
     pull_policy: str
@@ -127,6 +132,7 @@ def _pull(serve: Serve, volumes: Volumes) -> dict[str, Any]:
         "command": ["python3", "-m", "optimodel.artifacts.pull"],
         "env": [
             {"name": contract.PULL_ENV, "value": contract.encode(serve.pull)},
+            {"name": "OPTIMODEL_CPUS", "valueFrom": {"resourceFieldRef": _TRITON_CPUS}},
             *s3_credentials("store", artifacts.s3),
         ],
         "resources": PULL_RESOURCES,
