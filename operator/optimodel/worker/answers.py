@@ -1,0 +1,61 @@
+"""An artifact's own answers, computed as they are served: the same tokenizer, padding and head around the same graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import onnxruntime as ort
+
+from optimodel import repository
+from optimodel.api.spec import Batching
+from optimodel.backends import arithmetic
+
+Array: TypeAlias = Any
+"""A numpy array; its shape is in the docstrings."""
+
+
+def session(graph: Path, threads: int) -> Any:
+    """An ONNX Runtime session on the CPU; the same options for every graph, so that figures compare."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+
+
+class Answerer:
+    """Answers of one artifact folder. Raises `ValueError` for an artifact that cannot be served."""
+
+    def __init__(self, folder: Path, threads: int) -> None:
+        self.description = repository.describe(folder)
+        self.session = session(folder / "model.onnx", threads)
+        self._lengths = repository.lengths(Batching().length_buckets, self.description.max_length)
+        self._tokenizer = arithmetic.load_tokenizer(str(folder / "tokenizer.json"), self.description.max_length)
+
+    def encode(self, texts: Sequence[str]) -> dict[str, Array]:
+        """The graph's inputs for one batch, padded to one bucket."""
+        d = self.description
+        return arithmetic.encode(self._tokenizer, texts, d.inputs, self._lengths, d.pad_token_id)
+
+    def run(self, inputs: dict[str, Array]) -> Array:
+        """Answers (vectors or scores) for encoded texts."""
+        (raw,) = self.session.run(None, inputs)
+        if self.description.task == "TextClassification":
+            return arithmetic.softmax(raw)
+        return arithmetic.embed(raw, inputs["attention_mask"], self.description.pooling, self.description.normalize)
+
+    def alone(self, text: str) -> Array:
+        """The answer to one text in a batch of its own."""
+        answer: Array = self.run(self.encode([text]))[0]
+        return answer
+
+
+def cosines(a: Array, b: Array) -> Array:
+    """Row-wise cosine."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    found: Array = (a * b).sum(axis=1) / np.maximum(norms, 1e-12)
+    return found

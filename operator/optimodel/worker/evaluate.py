@@ -1,0 +1,187 @@
+"""Evidence: the candidate against its fp32 baseline on held-out text, size, latency and batch invariance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from optimodel.api.contract import Figures, Golden
+from optimodel.api.spec import Shape
+from optimodel.recipes.gates import Key, Measurement, decimal, quantile
+
+from .answers import Answerer, Array, cosines
+from .dataset import Row
+from .errors import Failure
+from .latency import Latency, measure
+
+INVARIANT = 0.9999
+"""Smallest cosine at which an answer counts as independent of its batch neighbours."""
+PROBES = (
+    "What is the capital of Peru?",
+    "yes",
+    "Who wrote the first modern novel, and in which language was it written before it was translated into English?",
+    "How far is it from Denver to Aspen?",
+    "The quick brown fox jumps over the lazy dog near the river bank on a quiet Sunday morning.",
+    "12345 67890",
+    "Name a fish.",
+    "Das Wetter ist heute schön, aber morgen soll es regnen.",
+)
+"""Texts of mixed lengths for batch invariance and golden answers: always measured, data or not."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was measured: for the gates, for status, and for the report."""
+
+    measurements: dict[Key, Measurement]
+    figures: Figures
+    max_batch_size: int
+    details: dict[str, Any]
+
+
+def evaluate(
+    baseline: Path,
+    candidate: Path,
+    data: Mapping[str, Sequence[Row]],
+    shapes: Sequence[Shape],
+    size_ratio: float,
+    threads: int,
+    report: Callable[[int, str], None],
+) -> Evidence:
+    """Measure everything. `report` gets percent by sentences (the first 80), then by shapes. Raises `Failure`."""
+    base, best = Answerer(baseline, threads), Answerer(candidate, threads)
+    measurements: dict[Key, Measurement] = {("SizeRatio", None): Measurement("Exact", (size_ratio,))}
+    details: dict[str, Any] = {"sizeRatio": size_ratio, "threads": threads, "data": {}}
+    figures = Figures(size_ratio=decimal(size_ratio))
+    total, done = max(1, sum(map(len, data.values()))), 0
+    for name, rows in data.items():
+        told = partial(_told, report, done, total)
+        before, after = _answers(base, best, rows, told)
+        done += len(rows)
+        found, quality = _quality(before, after, rows, base.description.labels, name)
+        measurements |= found
+        details["data"][name] = quality
+        figures = figures if figures.samples else _with_quality(figures, quality)
+    invariance = batch_invariance(best)
+    measurements["BatchInvariance", None] = Measurement("Exact", (invariance,))
+    latencies = _latency(base, best, shapes, report)
+    for metric, measurement in _latency_measurements(latencies):
+        measurements[metric, None] = measurement
+    details |= {"batchInvariance": invariance, "latency": [item.summary() for item in latencies]}
+    figures = _with_speed(figures, latencies, invariance)
+    return Evidence(measurements, figures, 0 if invariance >= INVARIANT else 1, details)
+
+
+def _told(report: Callable[[int, str], None], done: int, total: int, number: int) -> None:
+    report(80 * (done + number) // total, f"{done + number} of {total} sentences")
+
+
+def _answers(base: Answerer, best: Answerer, rows: Sequence[Row], done: Callable[[int], None]) -> tuple[Array, Array]:
+    before, after = [], []
+    for number, row in enumerate(rows):
+        before.append(base.alone(row.text))
+        after.append(best.alone(row.text))
+        if number % 10 == 0:
+            done(number)
+    return np.stack(before), np.stack(after)
+
+
+def _quality(
+    before: Array, after: Array, rows: Sequence[Row], labels: Sequence[str], name: str
+) -> tuple[dict[Key, Measurement], dict[str, Any]]:
+    found = sorted(float(c) for c in cosines(before, after))
+    quality: dict[str, Any] = {
+        "samples": len(found),
+        "cosineMean": fmean(found),
+        "cosineP5": quantile(found, 0.05),
+        "cosineMin": found[0],
+    }
+    measurements: dict[Key, Measurement] = {
+        ("CosineMean", name): Measurement("Mean", tuple(found)),
+        ("CosineP5", name): Measurement("Quantile", tuple(found), 0.05),
+        ("CosineMin", name): Measurement("Exact", (found[0],)),
+    }
+    if labels and all(row.label is not None for row in rows):
+        truth = np.array([_label(row, labels, name) for row in rows])
+        right = tuple(float(x) for x in after.argmax(axis=1) == truth)
+        measurements["Accuracy", name] = Measurement("Proportion", right)
+        quality |= {"accuracy": fmean(right), "baselineAccuracy": float((before.argmax(axis=1) == truth).mean())}
+    return measurements, quality
+
+
+def _label(row: Row, labels: Sequence[str], name: str) -> int:
+    if isinstance(row.label, int) and 0 <= row.label < len(labels):
+        return row.label
+    if row.label in labels:
+        return labels.index(str(row.label))
+    known = ", ".join(labels[:10])
+    raise Failure(
+        "LabelsUnknown", f"Dataset {name!r} has label {row.label!r}; the model knows {known}. Rename the labels."
+    )
+
+
+def batch_invariance(answerer: Answerer) -> float:
+    """The smallest cosine between an answer alone and the same answer, padded alike, among neighbours of other lengths."""
+    inputs = answerer.encode(PROBES)
+    together = answerer.run(inputs)
+    alone = np.concatenate([answerer.run({k: v[i : i + 1] for k, v in inputs.items()}) for i in range(len(PROBES))])
+    return float(cosines(together, alone).min())
+
+
+def golden(candidate: Path, threads: int) -> Golden:
+    """The remembered answer of an artifact: the first eight values, padded to the smallest bucket as served."""
+    answerer = Answerer(candidate, threads)
+    output = "SCORES" if answerer.description.task == "TextClassification" else "EMBEDDING"
+    head = tuple(f"{value:.6f}" for value in answerer.alone(PROBES[0])[:8])
+    return Golden(PROBES[0], output, head)
+
+
+def _latency(
+    base: Answerer, best: Answerer, shapes: Sequence[Shape], report: Callable[[int, str], None]
+) -> list[Latency]:
+    fitting = [s for s in shapes if s.sequence_length <= base.description.max_length]
+    return measure(base.session, best.session, fitting, 1000, lambda n: report(80 + 20 * n // len(fitting), "latency"))
+
+
+def _latency_measurements(latencies: Sequence[Latency]) -> list[tuple[Any, Measurement]]:
+    if not latencies:
+        return []
+    first = latencies[0]
+    return [
+        ("LatencyP50Ratio", Measurement("Quantile", first.ratios, 0.5)),
+        ("LatencyP95Ms", Measurement("Quantile", first.candidate_ms, 0.95)),
+    ]
+
+
+def _with_quality(figures: Figures, quality: Mapping[str, Any]) -> Figures:
+    return Figures(
+        cosine_mean=decimal(quality["cosineMean"]),
+        cosine_p5=decimal(quality["cosineP5"]),
+        cosine_min=decimal(quality["cosineMin"]),
+        accuracy=decimal(quality["accuracy"]) if "accuracy" in quality else "",
+        baseline_accuracy=decimal(quality["baselineAccuracy"]) if "accuracy" in quality else "",
+        samples=quality["samples"],
+        size_ratio=figures.size_ratio,
+    )
+
+
+def _with_speed(figures: Figures, latencies: Sequence[Latency], invariance: float) -> Figures:
+    speed: dict[str, str] = {"batch_invariance": decimal(invariance)}
+    if latencies:
+        first = latencies[0]
+        speedups = sorted(1 / ratio for ratio in first.ratios)
+        speed |= {
+            "baseline_p50_ms": decimal(median(first.baseline_ms)),
+            "p50_ms": decimal(median(first.candidate_ms)),
+            "speedup": decimal(median(speedups)),
+            "speedup_low": decimal(speedups[0]),
+            "speedup_high": decimal(speedups[-1]),
+        }
+    return msgspec.structs.replace(figures, **speed)

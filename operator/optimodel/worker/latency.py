@@ -1,0 +1,82 @@
+"""Interleaved latency: baseline and candidate take turns in blocks, so that a noisy machine disturbs both alike."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from optimodel.api.spec import Shape
+from optimodel.recipes.gates import quantile
+
+BLOCKS = 9
+RUNS, MIN_RUNS, BLOCK_S = 15, 3, 1.0
+"""Runs of a block, cut short after a second."""
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds at one shape. `ratios` are candidate p50 / baseline p50, one for each pair of blocks."""
+
+    shape: Shape
+    baseline_ms: tuple[float, ...]
+    candidate_ms: tuple[float, ...]
+    ratios: tuple[float, ...]
+
+    def summary(self) -> dict[str, Any]:
+        """For the report."""
+        speedups = sorted(1 / r for r in self.ratios)
+        return {
+            "batchSize": self.shape.batch_size,
+            "sequenceLength": self.shape.sequence_length,
+            "baselineP50Ms": round(median(self.baseline_ms), 3),
+            "p50Ms": round(median(self.candidate_ms), 3),
+            "baselineP95Ms": round(quantile(sorted(self.baseline_ms), 0.95), 3),
+            "p95Ms": round(quantile(sorted(self.candidate_ms), 0.95), 3),
+            "speedup": round(median(speedups), 3),
+            "speedupRange": [round(speedups[0], 3), round(speedups[-1], 3)],
+            "runs": len(self.candidate_ms),
+        }
+
+
+def measure(
+    baseline: Any, candidate: Any, shapes: Sequence[Shape], vocabulary: int, done: Callable[[int], None]
+) -> list[Latency]:
+    """Both sessions at every shape, in blocks that alternate who goes first. `done` is told how many shapes are."""
+    found = []
+    for number, shape in enumerate(shapes):
+        inputs = _inputs(baseline, shape, vocabulary)
+        for session in (baseline, candidate):
+            _block(session, inputs, 2)
+        blocks: list[tuple[list[float], list[float]]] = []
+        for turn in range(BLOCKS):
+            first, second = (baseline, candidate) if turn % 2 == 0 else (candidate, baseline)
+            one, two = _block(first, inputs, RUNS), _block(second, inputs, RUNS)
+            blocks.append((one, two) if turn % 2 == 0 else (two, one))
+        ratios = tuple(median(c) / median(b) for b, c in blocks)
+        flat = [tuple(ms for pair in blocks for ms in pair[side]) for side in (0, 1)]
+        found.append(Latency(shape, flat[0], flat[1], ratios))
+        done(number + 1)
+    return found
+
+
+def _inputs(session: Any, shape: Shape, vocabulary: int) -> dict[str, Any]:
+    size = (shape.batch_size, shape.sequence_length)
+    ids = np.random.default_rng(1).integers(min(100, vocabulary - 1), vocabulary, size)
+    values = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+    return {i.name: values[i.name] for i in session.get_inputs()}
+
+
+def _block(session: Any, inputs: dict[str, Any], runs: int) -> list[float]:
+    """Milliseconds of consecutive runs."""
+    found: list[float] = []
+    end = time.perf_counter() + BLOCK_S
+    while len(found) < runs and (len(found) < MIN_RUNS or time.perf_counter() < end):
+        began = time.perf_counter()
+        session.run(None, inputs)
+        found.append((time.perf_counter() - began) * 1000)
+    return found

@@ -1,0 +1,171 @@
+"""What a source may hold. The listing is judged before a byte is fetched, the folder before anything is loaded."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from optimodel.api.spec import Task
+from optimodel.artifacts import UnsafePath
+from optimodel.artifacts.manifest import safe
+
+from ..errors import Failure
+
+Listing = Mapping[str, int]
+"""File name -> size in bytes (0 = unknown)."""
+
+SUPPORTED = ("bert", "distilbert", "roberta")
+"""Values of `model_type` whose export is tested."""
+
+WANTED = (
+    "config.json",
+    "tokenizer*",
+    "*.safetensors",
+    "model.safetensors.index.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "modules.json",
+    "sentence_bert_config.json",
+)
+POOLING = "1_Pooling/config.json"
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack")
+MAX_SOURCE_BYTES = 8 << 30
+MAX_JSON_BYTES = 4 << 20
+MAX_FILES = 2000
+
+
+def choose(listing: Listing) -> list[str]:
+    """The files to fetch. Raises `Failure` for what must not, or need not, be fetched at all."""
+    if not listing:
+        raise Failure("SourceNotFound", "The source holds no files. Check the path; this is retried.", world=True)
+    if len(listing) > MAX_FILES:
+        raise Failure(
+            "SourceTooLarge", f"The source holds more than {MAX_FILES} files. Point at the model's own folder."
+        )
+    for name in listing:
+        try:
+            safe(name)
+        except UnsafePath as error:
+            raise Failure("UnsafePath", str(error)) from error
+    scripts = sorted(name for name in listing if name.endswith(".py"))
+    if scripts:
+        raise _custom_code(f"the source holds {scripts[0]}")
+    wanted = sorted(name for name in listing if name == POOLING or ("/" not in name and _matches(name)))
+    if not any(name.endswith(".safetensors") for name in wanted):
+        raise _no_weights(listing)
+    if "config.json" not in wanted:
+        raise Failure("ConfigMissing", "The source has no config.json. Save the model with save_pretrained.")
+    size = sum(listing[name] for name in wanted)
+    if size > MAX_SOURCE_BYTES:
+        raise Failure("SourceTooLarge", f"The source has {size >> 20} MiB; the limit is {MAX_SOURCE_BYTES >> 20} MiB.")
+    return wanted
+
+
+def _matches(name: str) -> bool:
+    return any(fnmatch(name, pattern) for pattern in WANTED) and not name.endswith(PICKLES)
+
+
+def _custom_code(why: str) -> Failure:
+    return Failure(
+        "CustomCodeRefused",
+        f"The model brings code of its own ({why}), which is never run. Use a model of a built-in architecture: "
+        f"{', '.join(SUPPORTED)}.",
+    )
+
+
+def _no_weights(listing: Listing) -> Failure:
+    pickles = sorted(name for name in listing if name.endswith(PICKLES))
+    if pickles:
+        return Failure(
+            "PickleWeights",
+            f"The weights are only there as {pickles[0]}, a format that can run code when it is loaded. "
+            "Save them as safetensors: model.save_pretrained(folder, safe_serialization=True).",
+        )
+    return Failure("WeightsMissing", "The source has no *.safetensors. Save the model with save_pretrained.")
+
+
+def read_json(path: Path) -> Any:
+    """A bounded JSON file. Raises `Failure` when it is not one."""
+    try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise Failure("SourceTooLarge", f"{path.name} is larger than {MAX_JSON_BYTES >> 20} MiB.")
+        return json.loads(path.read_bytes())
+    except ValueError as error:
+        message = f"{path.name} is not JSON (cut off?). Upload it again; this is retried."
+        raise Failure("SourceTruncated", message, world=True) from error
+
+
+def check_folder(folder: Path, task: Task) -> dict[str, Any]:
+    """Check a fetched model without loading it, and return its config. Raises `Failure`."""
+    config = read_json(folder / "config.json")
+    for name in ("config.json", "tokenizer_config.json"):
+        if (folder / name).exists() and "auto_map" in read_json(folder / name):
+            raise _custom_code(f"auto_map in {name}")
+    kind = config.get("model_type")
+    if kind not in SUPPORTED:
+        supported = ", ".join(SUPPORTED)
+        raise Failure("UnsupportedArchitecture", f"model_type {kind!r} is not supported. Supported: {supported}.")
+    _check_head(config, task)
+    for weights in sorted(folder.glob("*.safetensors")):
+        _check_safetensors(weights)
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        for shard in sorted(set(read_json(index).get("weight_map", {}).values())):
+            if not (folder / safe_name(shard)).is_file():
+                raise Failure("SourceTruncated", f"{shard} is missing. Upload it again; this is retried.", world=True)
+    return dict(config)
+
+
+def safe_name(name: Any) -> str:
+    """A plain file name from a document of the source. Raises `Failure`."""
+    try:
+        return safe(str(name))
+    except UnsafePath as error:
+        raise Failure("UnsafePath", str(error)) from error
+
+
+def _check_head(config: Mapping[str, Any], task: Task) -> None:
+    if task != "TextClassification":
+        return
+    made_for = config.get("architectures") or ["nothing"]
+    if not made_for[0].endswith("ForSequenceClassification"):
+        raise Failure(
+            "UnsupportedArchitecture",
+            f"Task TextClassification needs a model with a classification head, not {made_for[0]}. "
+            "Fine-tune it first, or use task TextEmbedding.",
+        )
+    if config.get("problem_type") not in (None, "single_label_classification") or len(config.get("id2label", "..")) < 2:
+        raise Failure(
+            "UnsupportedArchitecture", "Only single-label classification over two or more labels is supported."
+        )
+
+
+def _check_safetensors(path: Path) -> None:
+    """The header says how long the file must be: a download that was cut off is found before it is loaded."""
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        start = stream.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else -1
+        header = stream.read(length) if 0 <= length <= min(size, 100 << 20) else b""
+    try:
+        tensors = {k: v for k, v in json.loads(header).items() if k != "__metadata__"}
+        end = 8 + length + max((t["data_offsets"][1] for t in tensors.values()), default=0)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        end = -1
+    if end != size:
+        want = f"{end} bytes expected" if end >= 0 else "its header cannot be read"
+        message = f"{path.name} has {size} bytes, {want}: cut off or damaged. Upload it again; this is retried."
+        raise Failure("SourceTruncated", message, world=True)
+
+
+def weight_bytes(folder: Path) -> int:
+    """Bytes of the weights of a source or of a step's result."""
+    graph = folder / "model.onnx"
+    files = [graph] if graph.exists() else list(folder.glob("*.safetensors"))
+    return sum(path.stat().st_size for path in files)

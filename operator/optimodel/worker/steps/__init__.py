@@ -1,0 +1,43 @@
+"""The techniques. A step reads one folder and makes a new one: it appears whole, verified in a fresh process, or not at all."""
+
+from __future__ import annotations
+
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+
+from optimodel.api.spec import Step, StepType
+from optimodel.recipes import identity
+
+from . import export, quantize
+from .technique import Context, Technique
+
+REGISTRY: dict[StepType, Technique] = {"Export": export.TECHNIQUE, "Quantize": quantize.TECHNIQUE}
+
+
+def key(step: Step, input_digest: str, task: str) -> str:
+    """The content address of a step's result: input, settings, task, the code's revision and its tools' versions."""
+    technique = REGISTRY[step.type]
+    form = {
+        "input": input_digest,
+        "step": identity.canonical_step(step),
+        "task": task,
+        "revision": technique.revision,
+        "tools": {name: version(name) for name in technique.tools},
+    }
+    return identity.digest(form, 64)
+
+
+def run(step: Step, source: Path, out: Path, context: Context) -> None:
+    """Make `out` from `source`. Raises `Failure`."""
+    partial = out.with_name(out.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        REGISTRY[step.type].run(identity.step_settings(step), source, partial, context)
+        partial.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+__all__ = ["REGISTRY", "Context", "Technique", "key", "run"]

@@ -1,0 +1,84 @@
+"""`model.json`: what surrounds the graph, read from the source's own documents."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from optimodel.api.spec import Task
+
+from ..errors import Failure
+from ..source.checks import POOLING, read_json
+
+MAX_LENGTH = 512
+_UNLIMITED = 1 << 20
+"""Tokenizers write absurd lengths for "no limit"."""
+
+
+def describe(source: Path, config: Mapping[str, Any], task: Task, tokenizer: Any) -> dict[str, Any]:
+    """The description of the artifact made of this source. Raises `Failure`."""
+    types = config["model_type"] == "bert" and config.get("type_vocab_size", 2) > 1
+    pad = config.get("pad_token_id")
+    found: dict[str, Any] = {
+        "version": 1,
+        "task": task,
+        "inputs": ["input_ids", "attention_mask", *(["token_type_ids"] if types else [])],
+        "maxLength": max_length(source, config, tokenizer),
+        "padTokenId": 0 if pad is None else pad,
+        "hiddenSize": config.get("hidden_size") or config.get("dim"),
+    }
+    if task == "TextClassification":
+        return found | {"output": "logits", "labels": _labels(config)}
+    pooling, normalize = _pooling(source)
+    return found | {"output": "last_hidden_state", "pooling": pooling, "normalize": normalize, "labels": []}
+
+
+def max_length(source: Path, config: Mapping[str, Any], tokenizer: Any) -> int:
+    """Longest input in tokens: the smallest of what positions, tokenizer and sentence-transformers allow, at most 512."""
+    positions = int(config.get("max_position_embeddings") or MAX_LENGTH)
+    if config["model_type"] == "roberta":
+        positions -= int(config.get("pad_token_id") or 1) + 1
+    limits = [MAX_LENGTH, positions, int(min(tokenizer.model_max_length, _UNLIMITED))]
+    sentence = source / "sentence_bert_config.json"
+    if sentence.exists():
+        limits.append(int(read_json(sentence).get("max_seq_length") or MAX_LENGTH))
+    return min(limits)
+
+
+def _labels(config: Mapping[str, Any]) -> list[str]:
+    names = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
+    return [str(names[key]) for key in sorted(names, key=int)]
+
+
+def _pooling(source: Path) -> tuple[str, bool]:
+    """Pooling and normalisation as sentence-transformers' documents say; masked mean and unit length without them."""
+    normalize = True
+    if (source / "modules.json").exists():
+        kinds = [str(module.get("type", "")).rsplit(".", 1)[-1] for module in read_json(source / "modules.json")]
+        odd = sorted(set(kinds) - {"Transformer", "Pooling", "Normalize"})
+        if odd:
+            raise Failure(
+                "UnsupportedArchitecture", f"modules.json asks for {odd[0]}, which is not supported. Remove it."
+            )
+        normalize = "Normalize" in kinds
+    if not (source / POOLING).exists():
+        return "mean", normalize
+    modes = {k for k, v in read_json(source / POOLING).items() if k.startswith("pooling_mode_") and v is True}
+    known = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
+    if len(modes) != 1 or not modes <= set(known):
+        raise Failure(
+            "UnsupportedArchitecture", f"{POOLING} asks for {sorted(modes)}. Supported: mean tokens or cls token."
+        )
+    return known[modes.pop()], normalize
+
+
+def write(source: Path, out: Path, description: Mapping[str, Any], tokenizer: Any) -> None:
+    """Write `tokenizer.json` and `model.json` beside the graph."""
+    if (source / "tokenizer.json").exists():
+        shutil.copyfile(source / "tokenizer.json", out / "tokenizer.json")
+    else:
+        tokenizer.backend_tokenizer.save(str(out / "tokenizer.json"))
+    (out / "model.json").write_text(json.dumps(description, sort_keys=True, indent=1) + "\n")

@@ -1,0 +1,156 @@
+"""`Export`: a model folder becomes one ONNX graph that gives token vectors or logits, with `tokenizer.json` and `model.json`."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+from optimodel.api.spec import Export
+
+from ..errors import Failure
+from ..source import check_folder
+from . import describe
+from .technique import Context, Technique, verify
+
+OPSET = 20
+MAX_DIFFERENCE = 1e-4
+TRACED, CHECKED = (2, 16), (3, 23)
+"""Batch and sequence at which the model is traced, and at which the graph is checked."""
+AXES = {0: "batch", 1: "sequence"}
+
+
+def run(settings: Export, source: Path, out: Path, context: Context) -> None:
+    """Trace the model in eval mode with eager attention, check the graph elsewhere, and describe it."""
+    import torch
+
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    torch.set_num_threads(context.threads)
+    config = check_folder(source, context.task)
+    context.report(5, "loading")
+    model, tokenizer = load(source, context.task)
+    description = describe.describe(source, config, context.task, tokenizer)
+    context.report(20, "tracing")
+    core = _core(model, description["output"], description["inputs"])
+    vocabulary = int(config["vocab_size"])
+    graph = _trace(core, description, vocabulary)
+    (out / "model.onnx").write_bytes(graph)
+    context.report(80, "verifying")
+    reference = context.scratch / "export-reference.npz"
+    _save_reference(core, description, vocabulary, reference)
+    verify(out / "model.onnx", reference, max_difference=MAX_DIFFERENCE, min_cosine=0.9999)
+    describe.write(source, out, description, tokenizer)
+
+
+def load(source: Path, task: str) -> tuple[Any, Any]:
+    """The model (eval mode, fp32, eager attention, only from the folder) and its tokenizer. Raises `Failure`."""
+    import torch
+    from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+
+    kind = AutoModelForSequenceClassification if task == "TextClassification" else AutoModel
+    options = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        model, loaded = kind.from_pretrained(
+            source,
+            attn_implementation="eager",
+            dtype=torch.float32,
+            use_safetensors=True,
+            output_loading_info=True,
+            **options,
+        )
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        message = f"transformers cannot load the model: {' '.join(str(error).split())[:300]}. Save it again with save_pretrained."
+        raise Failure("ModelUnloadable", message) from error
+    missing = sorted(name for name in loaded["missing_keys"] if "pooler" not in name or task == "TextClassification")
+    if missing:
+        raise Failure(
+            "WeightsMissing", f"The weights lack {len(missing)} tensors, such as {missing[0]}. Save the model again."
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        tokenizer.backend_tokenizer  # noqa: B018  (only fast tokenizers have one)
+    except Exception as error:
+        message = "No fast tokenizer can be made of the source. Add tokenizer.json (tokenizer.save_pretrained)."
+        raise Failure("TokenizerMissing", message) from error
+    return model.eval(), tokenizer
+
+
+def _core(model: Any, output: str, inputs: list[str]) -> Any:
+    """The part of the model that becomes the graph: named tensors in, one tensor out."""
+    import torch
+
+    class Core(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, *values: Any) -> Any:
+            return getattr(self.model(**dict(zip(inputs, values, strict=True))), output)
+
+    return Core().eval()
+
+
+def _sample(inputs: list[str], shape: tuple[int, int], vocabulary: int) -> tuple[Any, ...]:
+    """Seeded ids away from padding, with a ragged mask."""
+    import torch
+
+    chance = torch.Generator().manual_seed(7)
+    ids = torch.randint(min(10, vocabulary - 1), vocabulary, shape, generator=chance)
+    mask = torch.ones(shape, dtype=torch.long)
+    mask[-1, shape[1] // 2 :] = 0
+    values = {"input_ids": ids, "attention_mask": mask, "token_type_ids": torch.zeros(shape, dtype=torch.long)}
+    return tuple(values[name] for name in inputs)
+
+
+def _trace(core: Any, description: dict[str, Any], vocabulary: int) -> bytes:
+    """Export with dimension names shared by all inputs, without what tells where and how it was made."""
+    import torch
+
+    inputs, output = description["inputs"], description["output"]
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            core,
+            _sample(inputs, TRACED, vocabulary),
+            dynamo=True,
+            input_names=inputs,
+            output_names=[output],
+            dynamic_shapes=(tuple(AXES for _ in inputs),),
+            external_data=False,
+            opset_version=OPSET,
+            verbose=False,
+        )
+    model = program.model_proto
+    for value in model.graph.input:
+        dims = [dim.dim_param for dim in value.type.tensor_type.shape.dim]
+        if dims != ["batch", "sequence"]:
+            raise Failure(
+                "StepNotVerified", f"Input {value.name} was exported with dimensions {dims}. Report this model."
+            )
+    _anonymous(model)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def _anonymous(model: Any) -> None:
+    """Drop stack traces and paths: they would change the digest from machine to machine."""
+    graph = model.graph
+    parts = [graph.node, graph.value_info, graph.input, graph.output, graph.initializer, model.functions]
+    for item in (model, graph, *(x for part in parts for x in part)):
+        item.ClearField("metadata_props")
+        item.ClearField("doc_string")
+
+
+def _save_reference(core: Any, description: dict[str, Any], vocabulary: int, path: Path) -> None:
+    import numpy as np
+    import torch
+
+    values = _sample(description["inputs"], CHECKED, vocabulary)
+    with torch.no_grad():
+        expected = core(*values).numpy()
+    arrays = {name: value.numpy() for name, value in zip(description["inputs"], values, strict=True)}
+    np.savez(path, expected=expected, **arrays)
+
+
+TECHNIQUE = Technique(revision=1, tools=("torch", "transformers", "onnx", "onnxscript"), run=run)

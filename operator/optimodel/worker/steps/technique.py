@@ -1,0 +1,59 @@
+"""What a technique is, and how its result is proven in a process that knows nothing of how it was made."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from optimodel.api.spec import Task
+
+from ..errors import Failure
+
+VERIFY_TIMEOUT_S = 600
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a step may know besides its folder. `report` takes percent and a word."""
+
+    task: Task
+    threads: int
+    scratch: Path
+    report: Callable[[int, str], None]
+
+
+@dataclass(frozen=True)
+class Technique:
+    """One step type. Raise `revision` when the code makes other bytes of the same input; `tools` are package names."""
+
+    revision: int
+    tools: tuple[str, ...]
+    run: Callable[[Any, Path, Path, Context], None]
+
+
+def verify(graph: Path, reference: Path, *, max_difference: float, min_cosine: float) -> dict[str, float]:
+    """Load the graph in a fresh process, run it on the reference's inputs, and compare with its `expected`.
+
+    Returns `maxDifference` and `minCosine`. Raises `Failure` when it does not load or does not agree.
+    """
+    command = [sys.executable, "-m", "optimodel.worker.steps.verify", str(graph), str(reference)]
+    kept = ("PATH", "PYTHONPATH", "HOME", "LD_LIBRARY_PATH")
+    environ = {name: os.environ[name] for name in kept if name in os.environ}
+    answer = subprocess.run(command, capture_output=True, text=True, env=environ, timeout=VERIFY_TIMEOUT_S)
+    if answer.returncode:
+        last = (answer.stderr.strip().splitlines() or ["no message"])[-1][:300]
+        raise Failure("StepNotVerified", f"The graph does not run in a fresh process: {last}. Report this model.")
+    figures: dict[str, float] = json.loads(answer.stdout.splitlines()[-1])
+    if not (figures["maxDifference"] <= max_difference and figures["minCosine"] >= min_cosine):
+        raise Failure(
+            "StepNotVerified",
+            f"The graph disagrees with what it was made from: largest difference {figures['maxDifference']:.2g}, smallest "
+            f"cosine {figures['minCosine']:.4f}. Leave this step out, or report this model.",
+        )
+    return figures
