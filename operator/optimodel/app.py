@@ -6,8 +6,8 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
 
 import kopf
 
@@ -26,8 +26,9 @@ from .machinery.health import Health
 from .machinery.leader import Leader, Lost
 from .machinery.metrics import Metrics
 from .machinery.queue import WorkQueue, work
+from .machinery.store import Store
 from .machinery.sweep import Sweeper
-from .plan.types import ProbeResult, ProbeTarget, ProgressTarget
+from .plan.types import Platform, ProbeResult, ProbeTarget, ProgressTarget
 from .settings import Settings
 from .snapshot import PROBE, PROGRESS
 from .writer import Writer
@@ -65,11 +66,20 @@ class Polls:
         self.pages.want(key, tuple(pages))
 
 
-class App:
-    """Everything wired together. `run` returns the process's exit status."""
+class Reconciler(Protocol):
+    """What the workers call."""
 
-    def __init__(self, settings: Settings) -> None:
+    async def reconcile(self, key: Key) -> float | None: ...
+
+
+class App:
+    """Everything wired together; `controller` builds what reconciles."""
+
+    def __init__(
+        self, settings: Settings, controller: Callable[[Store, Writer, Polls, Platform], Reconciler] = Controller
+    ) -> None:
         self.settings = settings
+        self._build = controller
         self.metrics = Metrics(FIELD_MANAGER)
         self.store = handlers.new_store()
         self.queue: WorkQueue[Key] = WorkQueue()
@@ -108,8 +118,8 @@ class App:
         )  # fmt: skip
         polls = Polls(http, self.router, self.queue)
         recorder = Recorder(self.kube, FIELD_MANAGER)
-        writer = Writer(self.kube, self.store, recorder.record)
-        self._controller = Controller(self.store, writer, polls, self.settings.platform)
+        writer = Writer(self.kube, self.store, recorder.record, self.queue.add)
+        self._controller = self._build(self.store, writer, polls, self.settings.platform)
         background = [
             self.leader.hold(self.queue.flush),
             recorder.run(),

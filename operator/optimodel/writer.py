@@ -39,15 +39,23 @@ class Api(Protocol):
 class Writer:
     """Plan -> writes. Every answer goes into the store, so the next reconcile sees what this one did.
 
-    `record` takes an Event: object, type, reason, message.
+    `record` takes an Event: object, type, reason, message. `wrote` is told the key when a plan changed something: the
+    watch brings no news of it, so the next look must be asked for.
     """
 
-    def __init__(self, api: Api, store: Store, record: Callable[[Obj, str, str, str], None]) -> None:
-        self._api, self._store, self._record = api, store, record
+    def __init__(
+        self,
+        api: Api,
+        store: Store,
+        record: Callable[[Obj, str, str, str], None],
+        wrote: Callable[[tuple[str, str]], None] = lambda key: None,
+    ) -> None:
+        self._api, self._store, self._record, self._wrote = api, store, record, wrote
         self._settled: dict[tuple[str, str, str], tuple[int, str]] = {}
         self._stubborn: dict[str, tuple[int, str]] = {}
         self._written: dict[tuple[str, str], int] = {}
         self._failures: dict[str, tuple[str, ...]] = {}
+        self._changed: set[tuple[str, str]] = set()
 
     def failures(self, uid: str) -> tuple[str, ...]:
         """What the API server refused when the owner's last plan was carried out, one line each; empty = nothing."""
@@ -68,10 +76,17 @@ class Writer:
         A refused apply does not keep the rest from being written; the first refusal is raised at the end.
         Raises `ApiError` and `NotLeading`.
         """
-        refused: list[ApiError] = []
         owner = self._store.get(MODEL, *key)
         if owner is None:
             return
+        self._changed.discard(key)
+        await self._execute(owner, plan)
+        if key in self._changed:
+            self._changed.discard(key)
+            self._wrote(key)
+
+    async def _execute(self, owner: Obj, plan: Plan) -> None:
+        refused: list[ApiError] = []
         uid = owner["metadata"]["uid"]
         present = tuple(owner["metadata"].get("finalizers") or ())
         if plan.finalizers is not None and set(plan.finalizers) - set(present):
@@ -131,7 +146,7 @@ class Writer:
             return
         annotations = {**(meta.get("annotations") or {}), names.APPLIED: mark}
         answer = await self._send({**manifest, "metadata": {**meta, "annotations": annotations}}, live, uid)
-        self._store.put(kind, answer)
+        self._keep(kind, answer)
         if not holds(manifest, answer):
             log.warning("%s %s/%s does not keep what was applied", *at)
             self._stubborn[answer["metadata"]["uid"]] = (answer["metadata"].get("generation", 0), mark)
@@ -193,15 +208,24 @@ class Writer:
         if answer["metadata"].get("deletionTimestamp") and not answer["metadata"].get("finalizers"):
             self._store.remove(kind, answer)
         else:
-            self._store.put(kind, answer)
+            self._keep(kind, answer)
             if kind == MODEL:
                 self._written[meta["namespace"], meta["name"]] = version_of(answer)
+
+    def _keep(self, kind: str, answer: Obj) -> None:
+        if self._store.put(kind, answer):
+            self._note(kind, answer)
+
+    def _note(self, kind: str, obj: Obj) -> None:
+        meta = obj["metadata"]
+        self._changed.add((meta["namespace"], meta["name"] if kind == MODEL else meta["labels"][names.MODEL]))
 
     async def _delete(self, ref: Ref) -> None:
         live = self._store.get(ref.kind, ref.namespace, ref.name)
         if live is None or live["metadata"].get("deletionTimestamp"):
             return
         uid = ref.uid or live["metadata"]["uid"]
+        self._note(ref.kind, live)
         try:
             answer = await self._api.delete(ref.kind, ref.namespace, ref.name, uid)
         except (NotFound, Conflict):

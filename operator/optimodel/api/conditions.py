@@ -37,7 +37,7 @@ class Condition(Struct, frozen=True):
     type: str
     status: ConditionStatus
     reason: str
-    message: str = ""
+    message: str
     last_transition_time: str = ""
     observed_generation: int = 0
 

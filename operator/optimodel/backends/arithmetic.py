@@ -8,12 +8,12 @@ padded length: `encode` pads to the bucket of the longest text it is given.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[Any]
+Array: TypeAlias = NDArray[Any]
 
 MAX_TEXT_BYTES = 1 << 20
 

@@ -29,7 +29,8 @@ def finalize(s: Snapshot) -> Plan:
     """Plans the end. Children go by their owner references; only the artifacts need us."""
     if names.FINALIZER not in s.meta.finalizers:
         return Plan()
-    if s.spec.artifacts.deletion_policy != "Delete":
+    digests = {r.status.artifact.digest for r in s.revisions if r.status.artifact} - s.digests_in_use
+    if s.spec.artifacts.deletion_policy != "Delete" or not digests:
         return _release(s, None)
     name = names.cleanup(s.meta.name, s.meta.uid)
     job = next((j for j in s.jobs if j["metadata"]["name"] == name), None)
@@ -41,7 +42,7 @@ def finalize(s: Snapshot) -> Plan:
         return _release(s, Event("Warning", "ArtifactsRetained", f"{kept}; the bytes stay in the store"), job)
     assert s.meta.deleting is not None
     left = (s.meta.deleting + PATIENCE - s.now).total_seconds()
-    return Plan(apply=() if job else (_cleanup(s, name),), delete=_workers(s), requeue_after=max(left, 1.0))
+    return Plan(apply=() if job else (_cleanup(s, name, digests),), delete=_workers(s), requeue_after=max(left, 1.0))
 
 
 def _why_kept(s: Snapshot, job: Manifest | None, state: str) -> str:
@@ -57,8 +58,7 @@ def _why_kept(s: Snapshot, job: Manifest | None, state: str) -> str:
     return "cleaning took more than 10 minutes" if s.now >= s.meta.deleting + PATIENCE else ""
 
 
-def _cleanup(s: Snapshot, name: str) -> dict[str, Any]:
-    digests = {r.status.artifact.digest for r in s.revisions if r.status.artifact} - s.digests_in_use
+def _cleanup(s: Snapshot, name: str, digests: set[str]) -> dict[str, Any]:
     return cleanup_job(
         name=name,
         model=s.meta.name,

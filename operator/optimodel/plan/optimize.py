@@ -117,7 +117,8 @@ def _run(s: Snapshot, target: Target, known: ModelRevisionStatus, attempt: Attem
     delete = _others(s, keep=name)
     if state.state == "Absent":
         manifest = _job(s, target, known, name, evaluation)
-        return Work(known, attempt, apply=(manifest,), delete=delete)
+        begun = Event("Normal", "OptimizationStarted", f"Job {name} optimizes revision {target.hash}")
+        return Work(known, attempt, apply=(manifest,), delete=delete, events=(begun,))
     if state.state == "Succeeded" or (
         state.result and state.result.gates and state.exit_code == contract.ExitCode.GATE
     ):
@@ -166,7 +167,7 @@ def _finish(s: Snapshot, known: ModelRevisionStatus, attempt: Attempt, state: wo
     passed = result.outcome == "Succeeded"
     conditions = [
         Condition(OPTIMIZED, "True", "Optimized", result.message[:500]),
-        Condition(QUALITY_PASSED, "True" if passed else "False", "GatesPassed" if passed else result.reason),
+        Condition(QUALITY_PASSED, "True" if passed else "False", "GatesPassed" if passed else result.reason, ""),
     ]
     found = ModelRevisionStatus(
         observed_generation=1,
