@@ -1,0 +1,127 @@
+"""The command line: `status` and the actions."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..adapters.kube import Kube
+from ..api import names
+from ..errors import ApiError
+from . import view
+
+KIND = "OptimizedModel"
+VERBS = {
+    "approve": "pass the approval that the rollout waits for",
+    "promote": "skip the remaining steps of the rollout",
+    "abort": "take the rollout back",
+    "pause": "keep the present weights",
+    "resume": "go on after pause",
+    "retry": "try a failed revision again",
+}
+POLL_S = 0.5
+
+
+class Refused(Exception):
+    """The action makes no sense now; the message says why."""
+
+
+def action(verb: str, om: view.Obj, now: datetime) -> str:
+    """The annotation that asks for `verb` on what the object is doing now. Raises `Refused`."""
+    status = om.get("status", {})
+    rollout = status.get("rollout") or {}
+    if verb == "retry":
+        target = status.get("revision", "")
+    else:
+        target = rollout.get("candidate", "")
+    if not target:
+        raise Refused(
+            f"nothing to {verb}: " + ("there is no revision" if verb == "retry" else "no rollout is going on")
+        )
+    if verb == "approve":
+        if rollout["phase"] != "AwaitingApproval":
+            raise Refused(f"nothing to approve: the rollout is in phase {rollout['phase']}")
+        target += "/" + rollout.get("stepName", "")
+    return f"{verb} {target} {now.astimezone(UTC).isoformat(timespec='milliseconds')}"
+
+
+async def act(kube: Kube, namespace: str, name: str, verb: str) -> str:
+    """Write the annotation for `verb`; what was written. Raises `Refused`, `ApiError`."""
+    om = await kube.get(KIND, namespace, name)
+    text = action(verb, om, datetime.now(UTC))
+    await kube.patch(KIND, namespace, name, {"metadata": {"annotations": {names.ACTION: text}}})
+    return text
+
+
+async def follow(kube: Kube, namespace: str, name: str) -> int:
+    """Print what changes until the object is Ready (0) or Stalled (1)."""
+    seen: dict[str, str] = {}
+    began = time.monotonic()
+    while True:
+        om = await kube.get(KIND, namespace, name)
+        for line in view.changes(seen, om):
+            print(f"{time.monotonic() - began:7.1f} s  {line}", flush=True)
+        if view.is_ready(om) or view.is_stalled(om):
+            print(*view.table(om), sep="\n")
+            return 0 if view.is_ready(om) else 1
+        await asyncio.sleep(POLL_S)
+
+
+async def run(options: argparse.Namespace) -> int:
+    """Do what the command line asks; the exit code."""
+    kube = await Kube.connect()
+    try:
+        if options.command != "status":
+            print(await act(kube, options.namespace, options.name, options.command))
+            return 0
+        if options.watch:
+            return await follow(kube, options.namespace, options.name)
+        print(*view.summary(await kube.get(KIND, options.namespace, options.name)), sep="\n")
+        return 0
+    except (Refused, ApiError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    finally:
+        await kube.close()
+
+
+def default_namespace() -> str:
+    """The namespace of the kubeconfig's present context."""
+    path = Path(os.environ.get("KUBECONFIG", "").split(os.pathsep)[0] or Path.home() / ".kube" / "config")
+    try:
+        config: dict[str, Any] = yaml.safe_load(path.read_text()) or {}
+    except OSError:
+        return "default"
+    contexts = {c["name"]: c["context"] for c in config.get("contexts") or ()}
+    return str(contexts.get(config.get("current-context"), {}).get("namespace") or "default")
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line, parsed."""
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("name", help="name of the OptimizedModel")
+    shared.add_argument("-n", "--namespace", default=default_namespace())
+    parser = argparse.ArgumentParser(prog="kubectl optimodel", description="See how a model stands, and act on its rollout.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    status = commands.add_parser("status", parents=[shared], help="how the model stands")
+    status.add_argument("-w", "--watch", action="store_true", help="print changes until it is Ready or Stalled")
+    for verb, text in VERBS.items():
+        commands.add_parser(verb, parents=[shared], help=text)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of `kubectl-optimodel`."""
+    try:
+        return asyncio.run(run(parse(arguments)))
+    except KeyboardInterrupt:
+        return 130
