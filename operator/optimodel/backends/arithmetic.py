@@ -50,7 +50,7 @@ def encode(
     encodings = tokenizer.encode_batch(list(texts))
     longest = max((len(e.ids) for e in encodings), default=0)
     width = next((b for b in lengths if b >= longest), lengths[-1])
-    found = {
+    found: dict[str, Array] = {
         "input_ids": np.full((len(encodings), width), pad_id, np.int64),
         "attention_mask": np.zeros((len(encodings), width), np.int64),
         "token_type_ids": np.zeros((len(encodings), width), np.int64),
