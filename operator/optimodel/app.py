@@ -213,7 +213,6 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("kopf").setLevel(max(logging.WARNING, logging.getLogger().level))
 
     async def run() -> int:
         return await App(settings).run()

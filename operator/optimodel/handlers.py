@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from typing import Any
@@ -140,7 +141,8 @@ class Forgetful(ResourceMemories):
 
 
 def transport() -> kopf.OperatorSettings:
-    """kopf's settings for a transport that never gives up and never writes."""
+    """kopf's settings for a transport that never gives up and never writes, and says nothing of each event."""
+    logging.getLogger("kopf").setLevel(logging.WARNING)
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
     settings.peering.standalone = True

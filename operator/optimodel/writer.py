@@ -25,7 +25,7 @@ class Api(Protocol):
 
     async def get(self, kind: str, namespace: str, name: str) -> Obj: ...
 
-    async def apply(self, manifest: Manifest, force: bool = True) -> Obj: ...
+    async def apply(self, manifest: Manifest, force: bool = True, manager: str = names.FIELD_MANAGER) -> Obj: ...
 
     async def patch_status(self, kind: str, namespace: str, name: str, patch: Mapping[str, Any]) -> Obj: ...
 
@@ -71,7 +71,7 @@ class Writer:
         return 0 < self._store.version(MODEL, *key) < self._written.get(key, 0)
 
     async def write(self, key: tuple[str, str], plan: Plan) -> None:
-        """Finalizers to add, applies, revision status, status, deletes, events, finalizers to remove, in this order.
+        """Finalizers to add, hand-overs, applies, revision status, status, deletes, events, finalizers to remove, in this order.
 
         A refused apply does not keep the rest from being written; the first refusal is raised at the end.
         Raises `ApiError` and `NotLeading`.
@@ -91,6 +91,8 @@ class Writer:
         present = tuple(owner["metadata"].get("finalizers") or ())
         if plan.finalizers is not None and set(plan.finalizers) - set(present):
             owner = await self._finalize(owner, plan.finalizers)
+        for manifest in plan.handover:
+            self._keep(manifest["kind"], await self._api.apply(manifest, manager=names.HANDOVER_MANAGER))
         for manifest in plan.apply:
             await self._try_apply(manifest, uid, refused)
         self._remember(uid, refused)

@@ -102,11 +102,11 @@ class Kube:
             version = min(version, first) if version else first
         return Listing(version, found)
 
-    async def apply(self, manifest: Mapping[str, Any], force: bool = True) -> Obj:
-        """Server-side apply as manager `optimodel`; the whole object comes back. Without `force`, another manager's field is a Conflict."""
+    async def apply(self, manifest: Mapping[str, Any], force: bool = True, manager: str = FIELD_MANAGER) -> Obj:
+        """Server-side apply as `manager`; the whole object comes back. Without `force`, another manager's field is a Conflict."""
         meta = manifest["metadata"]
         path = KINDS[manifest["kind"]].path(meta.get("namespace", ""), quote(meta["name"]))
-        query = f"?fieldManager={FIELD_MANAGER}&force={'true' if force else 'false'}"
+        query = f"?fieldManager={manager}&force={'true' if force else 'false'}"
         return await self._write("apply", manifest["kind"], "PATCH", path + query, manifest, _APPLY)
 
     async def patch_status(self, kind: str, namespace: str, name: str, patch: Mapping[str, Any]) -> Obj:

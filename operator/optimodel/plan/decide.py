@@ -55,6 +55,7 @@ def _plan(s: Snapshot, f: report.Facts) -> Plan:
     status = plain(report.status(s, f))
     written = {names.revision(s.meta.name, f.target.hash): work.write} if work.write and f.target else {}
     return Plan(
+        handover=serving.handover,
         apply=(*_revision(s, f), *_fence(s), *work.apply, *serving.apply, *traffic.objects(s, decision)),
         revision_status={k: plain(v) for k, v in written.items()},
         status=status,

@@ -14,7 +14,7 @@ from ..api.spec import Batching
 from ..api.status import Failure
 from ..resources import pod as parts
 from ..resources.autoscaler import autoscaler
-from ..resources.deployment import Serve, deployment
+from ..resources.deployment import Serve, deployment, keep_replicas
 from ..resources.service import HTTP_PORT, service
 from ..rollout import Seen
 from . import pods
@@ -27,6 +27,7 @@ class Serving:
     """Objects of the revisions that are to be served, and the pods whose answer is still awaited."""
 
     apply: tuple[dict[str, Any], ...]
+    handover: tuple[dict[str, Any], ...]
     delete: tuple[Ref, ...]
     probes: tuple[ProbeTarget, ...]
 
@@ -65,7 +66,7 @@ def serve(s: Snapshot, hashes: Iterable[str], floors: Mapping[str, int], *, stab
     served = [(revisions[h], a) for h in kept if h in revisions and (a := revisions[h].status.artifact)]
     apply = [m for r, a in served for m in _objects(s, r, a, floors.get(r.spec.hash, 0), stable)]
     probes = [t for r, a in served if r.spec.hash != s.status.stable_revision for t in _targets(s, r.spec.hash, a)]
-    return Serving(tuple(apply), _surplus(s, set(kept)), tuple(probes))
+    return Serving(tuple(apply), _handover(s, kept), _surplus(s, set(kept)), tuple(probes))
 
 
 def _objects(s: Snapshot, revision: Revision, artifact: Artifact, floor: int, stable: str) -> list[dict[str, Any]]:
@@ -90,6 +91,14 @@ def _objects(s: Snapshot, revision: Revision, artifact: Artifact, floor: int, st
             )
         )
     return found
+
+
+def _handover(s: Snapshot, kept: list[str]) -> tuple[dict[str, Any], ...]:
+    """Deployments whose replicas we own and an autoscaler is to own: dropping the field would reset it to 1."""
+    if s.spec.serving.autoscaling is None:
+        return ()
+    fixed = (d for d in s.deployments if _hash(d) in kept and not pods.is_deleting(d))
+    return tuple(keep_replicas(d) for d in fixed if (d["metadata"].get("annotations") or {}).get(names.REPLICAS))
 
 
 def _replicas(s: Snapshot, hash: str, floor: int, stable: str) -> int | None:

@@ -138,6 +138,8 @@ class Snapshot:
 class Plan:
     """What is to be done, in this order: apply, revision status, status, delete, events, finalizers."""
 
+    handover: tuple[dict[str, Any], ...] = ()
+    """Partial manifests applied first under a manager of their own, so that a field we give up keeps its value."""
     apply: tuple[dict[str, Any], ...] = ()
     revision_status: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     status: dict[str, Any] | None = None

@@ -70,13 +70,21 @@ def deployment(serve: Serve) -> dict[str, Any]:
         "revisionHistoryLimit": 1,
         "template": customize(template, serve.pod_template),
     }
+    metadata = {"name": name, "namespace": serve.namespace, "labels": labels, "ownerReferences": serve.owner}
     if serve.replicas is not None:
         spec["replicas"] = serve.replicas
+        metadata["annotations"] = {names.REPLICAS: "fixed"}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec}
+
+
+def keep_replicas(live: Mapping[str, Any]) -> dict[str, Any]:
+    """A partial Deployment that owns nothing but the present number of replicas."""
+    meta = live["metadata"]
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": {"name": name, "namespace": serve.namespace, "labels": labels, "ownerReferences": serve.owner},
-        "spec": spec,
+        "metadata": {"name": meta["name"], "namespace": meta["namespace"]},
+        "spec": {"replicas": live["spec"].get("replicas", 1)},
     }
 
 

@@ -158,3 +158,14 @@ def test_the_autoscaler_owns_replicas() -> None:
     w.edit(serving={"replicas": 1})
     w.settle()
     assert w.names("HorizontalPodAutoscaler") == []
+
+
+def test_replicas_pass_to_an_autoscaler_without_a_reset() -> None:
+    w = World(SPEC | {"serving": {"replicas": 3}})
+    w.settle()
+    w.end_job(result())
+    w.start_pods(count=3)
+    w.edit(serving={"autoscaling": {"minReplicas": 1, "maxReplicas": 5}})
+    (kept,) = w.step().handover
+    assert kept["spec"] == {"replicas": 3}
+    assert w.step().handover == ()
