@@ -147,7 +147,8 @@ def _source(f: Facts) -> Said:
     fetched = f.work.revision.artifact is not None or any(x.state in ("Done", "Cached") for x in f.work.steps[:1])
     if fetched:
         return "True", "Fetched", ""
-    if f.work.failure and f.work.failure.component in ("source", "fetch", "pod"):
+    missed = any(x.state == "Failed" for x in f.work.steps[:1])
+    if f.work.failure and (missed or f.work.failure.component == "pod"):
         return "False", f.work.failure.reason, f.work.failure.message
     return "Unknown", "NotFetched", ""
 
