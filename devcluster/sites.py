@@ -64,7 +64,8 @@ def venv() -> Path:
 def site(name: str) -> Path:
     """Install ``requirements/NAME.txt`` into a folder of its own and return it.
 
-    The host's tests put it on ``PYTHONPATH`` and the image copies it, so its gigabytes move once.
+    The host's tests put it on ``PYTHONPATH`` and the image copies it, so its gigabytes move once. It is compiled here,
+    because a container with a read-only root would compile it again at every start.
     """
     lock = REPO / "requirements" / f"{name}.txt"
     target = CACHE / f"{name}-site" / digest(lock)
@@ -77,6 +78,8 @@ def site(name: str) -> Path:
         command = [str(uv), "pip", "install", "--quiet", "--no-cache", "--link-mode", "copy", "--require-hashes"]
         command += ["--python", interpreter(), "--target", str(partial), "-r", str(lock)]
         subprocess.run(command, check=True, env={"UV_SYSTEM_CERTS": "1", **os.environ})
+        compiling = [interpreter(), "-m", "compileall", "-q", "-j", "2", "--invalidation-mode", "unchecked-hash"]
+        subprocess.run([*compiling, str(partial)], check=False, stdout=subprocess.DEVNULL)
         partial.rename(target)
     return target
 
