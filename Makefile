@@ -93,3 +93,43 @@ test-e2e: setup ## Test the whole path on a real node
 
 lint: setup ## Check style, types and the arrows between rooms
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports
+
+##@ Generated files
+.PHONY: generate verify test-chart
+generate: setup ## Write the chart's CRDs, manifests/ and docs/reference/api.md again
+	@.venv/bin/python -m hack.generate
+
+verify: setup ## Fail if a generated file has drifted
+	@.venv/bin/python -m hack.generate --check
+
+test-chart: setup ## Test the chart: rendering, RBAC, install, upgrade and removal on a real API server
+	@.venv/bin/python -m pytest -q tests/chart
+
+##@ Demonstration and tests
+.PHONY: demo demo-clean test test-unit test-integration test-worker test-triton test-e2e lint
+demo: setup ## From nothing to a canary that answers: cluster, images, chart, MiniLM-L6, every promise checked
+	@PYTHONPATH=operator:. .venv/bin/python -m demo.run
+
+demo-clean: setup ## Remove what the demonstration made in the cluster
+	@PYTHONPATH=operator:. .venv/bin/python -m demo.run clean
+
+test: setup ## Every suite in turn, on a cluster of its own unless one is up; ends with one line of totals
+	@.venv/bin/python -m tests.suites
+
+test-unit: setup ## Test the pure rooms, the machinery and the command line
+	@.venv/bin/python -m tests.suites unit
+
+test-integration: setup ## Test the operator on a real API server
+	@.venv/bin/python -m tests.suites integration
+
+test-worker: setup ## Test compression on the real encoder
+	@.venv/bin/python -m tests.suites worker
+
+test-triton: setup ## Test the model repository on a real tritonserver
+	@.venv/bin/python -m tests.suites triton
+
+test-e2e: setup ## Test the whole path on a real node
+	@.venv/bin/python -m tests.suites e2e
+
+lint: setup ## Check style, types and the arrows between rooms
+	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports

@@ -29,9 +29,9 @@ KUBERNETES = "1.35.4"
 
 
 def render(*flags: str) -> str:
-    """What Helm renders from the chart as an upgrade, so that no object is a hook."""
+    """What Helm renders from the chart."""
     command = [str(binary("helm")), "template", "optimodel", str(CHART), "--namespace=optimodel-system"]
-    command += ["--is-upgrade", f"--kube-version={KUBERNETES}", *flags]
+    command += [f"--kube-version={KUBERNETES}", *flags]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
@@ -45,11 +45,12 @@ def files() -> dict[Path, str]:
 def rendered() -> dict[Path, str]:
     """The manifests; read the chart's copies of the CRDs."""
     folder = REPO / "manifests"
-    runtime = render("--show-only=templates/runtime.yaml")
+    runtime = yaml.safe_load(render("--show-only=templates/runtime.yaml"))
+    del runtime["metadata"]["annotations"]
     install = render("--set=runtime.create=false")
     return {
         folder / "install.yaml": f"{BANNER}{NAMESPACE}{install}",
-        folder / "runtime.yaml": f"{BANNER}{runtime}",
+        folder / "runtime.yaml": BANNER + yaml.safe_dump(runtime, sort_keys=False),
     }
 
 
