@@ -1,0 +1,146 @@
+"""A bad source is refused before anything is loaded, with a reason, a way out, and who can mend it."""
+
+from __future__ import annotations
+
+import json
+import struct
+
+import pytest
+
+from optimodel.api.contract import ExitCode
+from optimodel.api.spec import PVC, S3, Dataset, Source
+from optimodel.worker import dataset
+from optimodel.worker.errors import Failure
+from optimodel.worker.source import check_folder, choose, fetch
+
+CONFIG = {"model_type": "bert", "architectures": ["BertModel"], "vocab_size": 10}
+
+
+def safetensors(size=16):
+    header = json.dumps({"w": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}).encode()
+    return struct.pack("<Q", len(header)) + header + bytes(size)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    made = tmp_path / "models" / "good"
+    made.mkdir(parents=True)
+    (made / "config.json").write_text(json.dumps(CONFIG))
+    (made / "model.safetensors").write_bytes(safetensors())
+    (made / "tokenizer.json").write_text("{}")
+    return made
+
+
+def fetched(folder, tmp_path, task="TextEmbedding"):
+    fetch(Source(pvc=PVC("claim", "models/good")), tmp_path / "out", {}, lambda *_: None, mount=tmp_path)
+    return check_folder(tmp_path / "out", task)
+
+
+def refused(action, reason, code=ExitCode.SPEC):
+    with pytest.raises(Failure) as caught:
+        action()
+    assert (caught.value.reason, caught.value.code) == (reason, code)
+    assert caught.value.message.endswith(".")
+    return caught.value.message
+
+
+def test_a_good_source_is_copied_without_what_is_not_needed(folder, tmp_path):
+    (folder / "README.md").write_text("hello")
+    (folder / "pytorch_model.bin").write_text("never fetched")
+    (folder / "onnx").mkdir()
+    (folder / "onnx" / "model.safetensors").write_bytes(safetensors())
+    assert fetched(folder, tmp_path) == CONFIG
+    found = sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*"))
+    assert found == ["config.json", "model.safetensors", "tokenizer.json"]
+    fetch(Source(s3=S3(f"file://{folder}")), tmp_path / "s3", {}, lambda *_: None)
+    assert sorted(p.name for p in (tmp_path / "s3").iterdir()) == found
+
+
+def test_pickle_weights(folder, tmp_path):
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    assert "safe_serialization" in refused(lambda: fetched(folder, tmp_path), "PickleWeights")
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
+def test_custom_code_by_auto_map(folder, tmp_path, name):
+    (folder / name).write_text(json.dumps(CONFIG | {"auto_map": {"AutoModel": "evil.Model"}}))
+    refused(lambda: fetched(folder, tmp_path), "CustomCodeRefused")
+
+
+def test_custom_code_by_file(folder, tmp_path):
+    (folder / "modeling.py").write_text("raise SystemExit")
+    refused(lambda: fetched(folder, tmp_path), "CustomCodeRefused")
+
+
+@pytest.mark.parametrize("name", ["../../etc/cron.d/x.json", "/abs/config.json", "a\\..\\b.safetensors"])
+def test_names_that_leave_the_folder(name):
+    refused(lambda: choose({"config.json": 1, "model.safetensors": 1, name: 1}), "UnsafePath")
+
+
+def test_links_that_leave_the_claim(folder, tmp_path):
+    (folder / "tokenizer_config.json").symlink_to("/etc/passwd")
+    refused(lambda: fetched(folder, tmp_path), "UnsafePath")
+
+
+def test_shards_of_an_index_stay_inside(folder, tmp_path):
+    index = {"weight_map": {"w": "../../secret.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    refused(lambda: fetched(folder, tmp_path), "UnsafePath")
+
+
+def test_paths_of_the_spec_stay_inside(tmp_path):
+    source = Source(pvc=PVC("claim", "../outside"))
+    refused(lambda: fetch(source, tmp_path / "out", {}, lambda *_: None, mount=tmp_path), "UnsafePath")
+
+
+@pytest.mark.parametrize("cut", [4, 30, -1])
+def test_truncated_weights_are_the_worlds_fault(folder, tmp_path, cut):
+    (folder / "model.safetensors").write_bytes(safetensors()[:cut])
+    refused(lambda: fetched(folder, tmp_path), "SourceTruncated", ExitCode.WORLD)
+
+
+def test_truncated_config_and_missing_shards(folder, tmp_path):
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"w": "model-2.safetensors"}}))
+    refused(lambda: fetched(folder, tmp_path), "SourceTruncated", ExitCode.WORLD)
+    (tmp_path / "out" / "config.json").write_text('{"model_type": "be')
+    refused(lambda: check_folder(tmp_path / "out", "TextEmbedding"), "SourceTruncated", ExitCode.WORLD)
+
+
+def test_unsupported_architectures_name_the_supported(folder, tmp_path):
+    (folder / "config.json").write_text(json.dumps(CONFIG | {"model_type": "llama"}))
+    message = refused(lambda: fetched(folder, tmp_path), "UnsupportedArchitecture")
+    assert "distilbert" in message
+
+
+def test_classification_needs_a_head(folder, tmp_path):
+    refused(lambda: fetched(folder, tmp_path, "TextClassification"), "UnsupportedArchitecture")
+
+
+def test_missing_things(folder, tmp_path):
+    nowhere = Source(pvc=PVC("claim", "models/none"))
+    refused(
+        lambda: fetch(nowhere, tmp_path / "o", {}, lambda *_: None, mount=tmp_path), "SourceNotFound", ExitCode.WORLD
+    )
+    (folder / "config.json").unlink()
+    refused(lambda: fetched(folder, tmp_path), "ConfigMissing")
+    (folder / "model.safetensors").unlink()
+    refused(lambda: choose({"README.md": 1}), "WeightsMissing")
+    refused(lambda: choose({}), "SourceNotFound", ExitCode.WORLD)
+    refused(lambda: choose({"config.json": 1, "model.safetensors": 1 << 40}), "SourceTooLarge")
+
+
+def test_datasets_say_what_is_wrong(tmp_path):
+    def load(text, path="e.jsonl"):
+        (tmp_path / "eval").mkdir(exist_ok=True)
+        (tmp_path / "eval" / "e.jsonl").write_text(text)
+        return dataset.load(Dataset("eval", pvc=PVC("claim", path)), {}, mount=tmp_path)
+
+    rows = load('{"text": "a", "label": "x"}\n\n{"text": "b"}\n')
+    assert [(r.text, r.label) for r in rows] == [("a", "x"), ("b", None)]
+    assert len(load('{"text": "a"}\n' * 3000)) == dataset.MAX_ROWS
+    assert "line 2" in refused(lambda: load('{"text": "a"}\n{"txt": "b"}'), "DataInvalid")
+    refused(lambda: load(""), "DataInvalid")
+    refused(lambda: load("", "../x"), "UnsafePath")
+    refused(lambda: load("", "none.jsonl"), "DataNotFound", ExitCode.WORLD)
+    there = Dataset("eval", s3=S3(f"file://{tmp_path}/eval/none.jsonl"))
+    refused(lambda: dataset.load(there, {}), "DataNotFound", ExitCode.WORLD)
