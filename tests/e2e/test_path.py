@@ -1,0 +1,66 @@
+"""From `kubectl apply` to a first answer, as often as it takes to believe it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from demo import clients
+from tests import assets
+from tests.e2e import kit
+
+from optimodel.cli import view
+
+OBJECTS = ("one", "two", "three", "four")
+UPDATES = 4
+QUESTIONS = 100
+
+
+async def test_ready_tells_the_truth(shared: kit.House) -> None:
+    """20 of 20 creations and updates: the first question after `kubectl wait` is answered, by the new revision."""
+    shared.apply(shared.model("one", "a"))
+    await kit.off_loop(shared.wait_ready, "one")
+    shared.apply(shared.model("two", "b"))
+    await kit.off_loop(shared.wait_ready, "two")
+    expected = {source: shared.own_answers(name, [kit.TEXT])[0] for source, name in (("a", "one"), ("b", "two"))}
+    assert not kit.near(expected["a"], expected["b"])
+    assert kit.near(await shared.answer("one"), expected["a"])
+    assert kit.near(await shared.answer("two"), expected["b"])
+    counts = await asyncio.gather(*(_walk(shared, name, expected) for name in OBJECTS))
+    assert sum(counts) + 2 >= 20
+
+
+async def _walk(house: kit.House, name: str, expected: dict[str, list[float]]) -> int:
+    """Update one object again and again, creating it first where it is missing; how often it told the truth."""
+    told = 0
+    first = 0 if name in ("three", "four") else 1
+    for turn in range(first, UPDATES + 1 + first):
+        source = "ab"[(turn + OBJECTS.index(name)) % 2]
+        await kit.off_loop(house.apply, house.model(name, source))
+        om = await kit.off_loop(house.wait_ready, name)
+        answer = await house.answer(name)
+        assert kit.near(answer, expected[source]), f"{name}, turn {turn}: Ready, but not by the model of {source}"
+        ready = view.condition(om, "Ready")
+        assert om["status"]["observedGeneration"] == om["metadata"]["generation"] == ready["observedGeneration"]
+        told += 1
+    return told
+
+
+async def test_answers_equal_the_artifacts_own(shared: kit.House) -> None:
+    """100 questions through the Service over HTTP and gRPC, against ONNX Runtime on the stored bytes."""
+    texts = [text for _, text in assets.trec()[:QUESTIONS]]
+    om = shared.om("one")
+    source = om["spec"]["source"]["s3"]["url"][-1]
+    shared.apply(shared.model("one", source, routed=True))
+    await kit.off_loop(shared.wait_ready, "one")
+    own = await kit.off_loop(shared.own_answers, "one", texts)
+    async with shared.http("one") as http, shared.grpc("one") as grpc:
+        for client in (http, grpc):
+            answers = await clients.ask_all(client, texts)
+            assert max(clients.distance(a, b) for a, b in zip(answers, own, strict=True)) <= 1e-3
+
+
+def test_a_kept_revision_needs_no_job(shared: kit.House) -> None:
+    """All those updates went back and forth between two revisions: one Job for each object and revision."""
+    jobs = shared.names("jobs", "optimodel.dev/component=optimize")
+    revisions = shared.names("modelrevisions")
+    assert sorted(name.rsplit("-", 2)[0] for name in jobs) == sorted(revisions)
