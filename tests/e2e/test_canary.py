@@ -147,15 +147,9 @@ async def forward(house: kit.House, running: list[Load], old: str, a: list[float
     assert await kit.off_loop(cli, ["approve", NAME, "-n", house.namespace]) == 0
     await kit.off_loop(house.wait_ready, NAME, kit.SERVED_S)
     await kit.off_loop(house.until, lambda: not all_pods(house, old), 90, NAME)
-    await asyncio.wait_for(answered(running[0], b), 20)
-
-
-async def answered(load: Load, expected: list[float]) -> None:
-    """Until the last answer of a load is the expected one."""
-    ended = len(load.shots)
-    while not (load.shots[-1].answer and len(load.shots) > ended):
-        await asyncio.sleep(0.05)
-    assert kit.near(load.shots[-1].answer, expected)
+    count = len(running[0].shots)
+    await kit.off_loop(house.until, lambda: len(running[0].shots) > count + 2 * RATE, 20, NAME)
+    assert kit.near(running[0].shots[count].answer, b)
 
 
 async def backward(house: kit.House, stable: str) -> None:
