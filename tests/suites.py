@@ -56,13 +56,23 @@ def environment(suite: str) -> dict[str, str]:
     return found
 
 
+def prepared() -> bool:
+    """Whether the cluster is up and has the images."""
+    try:
+        cluster.up()
+    except SystemExit as error:
+        print(error, flush=True)
+        return False
+    return subprocess.run(["make", "-s", "images"], cwd=REPO).returncode == 0
+
+
 def run(suite: str, folder: Path, totals: Totals) -> int:
     """Run one suite; its exit code."""
     begun, report = time.monotonic(), folder / f"{suite}.xml"
     print(f"\n== tests/{suite}", flush=True)
-    if suite == "e2e":
-        cluster.up()
-        subprocess.run(["make", "-s", "images"], cwd=REPO, check=True)
+    if suite == "e2e" and not prepared():
+        totals.failed += 1
+        return 1
     command = [sys.executable, "-m", "pytest", "-q", f"tests/{suite}", f"--junit-xml={report}"]
     code = subprocess.run(command, cwd=REPO, env=environment(suite)).returncode
     code = 0 if code == NO_TESTS else code
