@@ -66,7 +66,7 @@ def documents(house: kit.House) -> list[kit.Obj]:
         {"name": "meaning", "metric": "CosineMean", "data": "held-out", "min": "0.5"},
     ]
     data = [{"name": "held-out", "s3": stage.s3(f"{kit.ROOT}/bad/held-out.jsonl")}]
-    small = {"resources": {"requests": {"cpu": "50m", "memory": "40Mi"}, "limits": {"memory": "40Mi"}}}
+    small = {"resources": {"requests": {"cpu": "50m", "memory": "100Mi"}, "limits": {"memory": "100Mi"}}}
     repo = {"repo": "org/escape", "revision": "main", "endpoint": f"http://hub.{house.namespace}.svc:{hub.PORT}"}
     return [
         edit(house, "no-bucket", "a", at(url="s3://no-such-bucket-here/model")),
@@ -79,7 +79,7 @@ def documents(house: kit.House) -> list[kit.Obj]:
         edit(house, "truncated", "bad/truncated", lambda spec: None),
         edit(house, "llama", "bad/llama", lambda spec: None),
         edit(house, "gate", "a", lambda spec: (spec["optimization"].update(gates=gates), spec.update(data=data))),
-        edit(house, "memory", "a", lambda spec: spec["optimization"].update(podTemplate=small)),
+        edit(house, "memory", "b", lambda spec: spec["optimization"].update(podTemplate=small)),
     ]
 
 
@@ -143,7 +143,7 @@ def test_a_source_that_appears_is_taken_up_by_retry(bad: kit.House, models: dict
 
 
 def test_a_corrected_spec_goes_on(bad: kit.House) -> None:
-    bad.apply(bad.model("pickle", "a"), bad.model("memory", "a"))
+    bad.apply(bad.model("pickle", "a"), bad.model("memory", "b"))
     bad.wait_ready("pickle")
     bad.wait_ready("memory")
 
