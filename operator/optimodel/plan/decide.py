@@ -24,7 +24,7 @@ def decide(s: Snapshot) -> Plan:
         return finalize.finalize(s)
     refusal = refuse(s)
     wanted = target(s)
-    action = s.meta.annotations.get(names.ACTION, "").strip()
+    action = traffic.action(s)
     retry = _retries(s, wanted, action)
     work = _work(s, wanted, refusal, retry=retry)
     handled = action if retry else s.status.handled_action

@@ -15,6 +15,8 @@ from .revise import Target
 from .serve import observe
 from .types import Manifest, Ref, Snapshot
 
+MAX_ACTION = 512
+
 
 def decide(s: Snapshot, target: Target | None, *, deployable: bool, handled: str) -> Decision:
     """One step of the rollout machine. `handled` is the action already dealt with."""
@@ -28,11 +30,16 @@ def decide(s: Snapshot, target: Target | None, *, deployable: bool, handled: str
         route=route_state(s),
         replicas=scaled.min_replicas if scaled else fixed,
         max_replicas=scaled.max_replicas if scaled else max(fixed, 1),
-        action=s.meta.annotations.get(names.ACTION, ""),
+        action=action(s),
         handled_action=handled,
         failed_revisions=s.status.failed_revisions,
     )
     return advance(observed, s.status.rollout, s.spec.rollout, s.now)
+
+
+def action(s: Snapshot) -> str:
+    """What a person asks for, cut to what the status can hold."""
+    return s.meta.annotations.get(names.ACTION, "").strip()[:MAX_ACTION]
 
 
 def route_state(s: Snapshot) -> RouteState:
