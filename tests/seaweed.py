@@ -90,7 +90,7 @@ def seaweed(folder: Path, buckets: tuple[str, ...] = ("models",)) -> Iterator[Se
         finally:
             process.terminate()
             try:
-                process.wait(20)
+                process.wait(3)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

@@ -35,6 +35,11 @@ class Answerer:
         self._lengths = repository.lengths(Batching().length_buckets, self.description.max_length)
         self._tokenizer = arithmetic.load_tokenizer(str(folder / "tokenizer.json"), self.description.max_length)
 
+    @property
+    def vocabulary(self) -> int:
+        """Token ids are below this."""
+        return int(self._tokenizer.get_vocab_size())
+
     def encode(self, texts: Sequence[str]) -> dict[str, Array]:
         """The graph's inputs for one batch, padded to one bucket."""
         d = self.description

@@ -83,6 +83,10 @@ def _told(report: Callable[[int, str], None], done: int, total: int, number: int
     report(80 * (done + number) // total, f"{done + number} of {total} sentences")
 
 
+def _told_latency(report: Callable[[int, str], None], total: int, number: int) -> None:
+    report(80 + 20 * number // total, f"latency at {number} of {total} shapes")
+
+
 def _answers(base: Answerer, best: Answerer, rows: Sequence[Row], done: Callable[[int], None]) -> tuple[Array, Array]:
     before, after = [], []
     for number, row in enumerate(rows):
@@ -147,7 +151,8 @@ def _latency(
     base: Answerer, best: Answerer, shapes: Sequence[Shape], report: Callable[[int, str], None]
 ) -> list[Latency]:
     fitting = [s for s in shapes if s.sequence_length <= base.description.max_length]
-    return measure(base.session, best.session, fitting, 1000, lambda n: report(80 + 20 * n // len(fitting), "latency"))
+    done = partial(_told_latency, report, len(fitting))
+    return measure(base.session, best.session, fitting, base.vocabulary, done)
 
 
 def _latency_measurements(latencies: Sequence[Latency]) -> list[tuple[Any, Measurement]]:

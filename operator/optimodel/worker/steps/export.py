@@ -134,9 +134,11 @@ def _trace(core: Any, description: dict[str, Any], vocabulary: int) -> bytes:
 
 
 def _anonymous(model: Any) -> None:
-    """Drop stack traces and paths: they would change the digest from machine to machine."""
+    """Drop stack traces and paths, which would change the digest from machine to machine, and inferred shapes, which a
+    later step that transposes a weight would contradict."""
     graph = model.graph
-    parts = [graph.node, graph.value_info, graph.input, graph.output, graph.initializer, model.functions]
+    del graph.value_info[:]
+    parts = [graph.node, graph.input, graph.output, graph.initializer, model.functions]
     for item in (model, graph, *(x for part in parts for x in part)):
         item.ClearField("metadata_props")
         item.ClearField("doc_string")

@@ -43,8 +43,9 @@ def verify(graph: Path, reference: Path, *, max_difference: float, min_cosine: f
     Returns `maxDifference` and `minCosine`. Raises `Failure` when it does not load or does not agree.
     """
     command = [sys.executable, "-m", "optimodel.worker.steps.verify", str(graph), str(reference)]
-    kept = ("PATH", "PYTHONPATH", "HOME", "LD_LIBRARY_PATH")
+    kept = ("PATH", "HOME", "LD_LIBRARY_PATH")  # no credentials
     environ = {name: os.environ[name] for name in kept if name in os.environ}
+    environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     answer = subprocess.run(command, capture_output=True, text=True, env=environ, timeout=VERIFY_TIMEOUT_S)
     if answer.returncode:
         last = (answer.stderr.strip().splitlines() or ["no message"])[-1][:300]

@@ -1,0 +1,71 @@
+"""Run a worker as its Job would: a process with the contract's environment, and the result that it leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from tests.seaweed import free_port
+
+from optimodel.api import contract
+from optimodel.api.contract import JobInput, Progress, Result
+
+
+@dataclass
+class Run:
+    """A worker process and where it leaves things."""
+
+    process: subprocess.Popen[str]
+    folder: Path
+    port: int
+
+    def progress(self) -> Progress | None:
+        """The page, if it answers."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/progress", timeout=2) as answer:
+                return msgspec.json.decode(answer.read(), type=Progress)
+        except OSError:
+            return None
+
+    def finish(self, timeout: float = 300) -> tuple[int, Result, str]:
+        """Exit code, result and log."""
+        log, _ = self.process.communicate(timeout=timeout)
+        data = (self.folder / "termination-log").read_bytes()
+        assert len(data) <= contract.TERMINATION_LIMIT
+        return self.process.returncode, msgspec.json.decode(data, type=Result), log
+
+
+def start(job: JobInput, folder: Path, environ: dict[str, str]) -> Run:
+    """Start a worker; `folder` is its scratch space."""
+    folder.mkdir(exist_ok=True)
+    (folder / "termination-log").unlink(missing_ok=True)
+    port = free_port()
+    ours = {
+        contract.JOB_ENV: contract.encode(job),
+        "OPTIMODEL_WORK": str(folder),
+        "OPTIMODEL_TERMINATION_LOG": str(folder / "termination-log"),
+        "OPTIMODEL_PROGRESS_PORT": str(port),
+        "PYTHONPATH": os.pathsep.join(["operator", os.environ.get("PYTHONPATH", "")]),
+        "HOME": str(folder),
+    }
+    command = [sys.executable, "-m", "optimodel.worker"]
+    full = {**os.environ, **environ, **ours}
+    out = subprocess.PIPE
+    return Run(subprocess.Popen(command, env=full, stdout=out, stderr=subprocess.STDOUT, text=True), folder, port)
+
+
+def run(job: JobInput, folder: Path, environ: dict[str, str] | None = None) -> tuple[int, Result, str]:
+    """Run a worker to its end."""
+    return start(job, folder, environ or {}).finish()
+
+
+def write_rows(path: Path, rows: list[tuple[str | None, str]]) -> None:
+    """A dataset of (label, text)."""
+    lines = [json.dumps({"text": text} | ({"label": label} if label else {})) for label, text in rows]
+    path.write_text("\n".join(lines) + "\n")

@@ -1,0 +1,97 @@
+"""Every supported architecture, both tasks: the graph agrees with transformers at shapes that were never traced."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from tests.worker import tiny
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+
+from optimodel.api.spec import Step
+from optimodel.worker import steps
+from optimodel.worker.answers import Answerer, cosines
+from optimodel.worker.errors import Failure
+from optimodel.worker.steps import technique
+
+TEXTS = ["what is the capital of peru", "yes", "name a fish word1 word2 word3 word4 word5 word6 word7 word8 word9", ""]
+
+
+def context(task, tmp_path):
+    return steps.Context(task, 1, tmp_path, lambda *_: None)
+
+
+def expected(folder, task):
+    """Answers by transformers itself, one text at a time."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    kind = AutoModel if task == "TextEmbedding" else AutoModelForSequenceClassification
+    model = kind.from_pretrained(folder).eval()
+    found = []
+    for text in TEXTS:
+        encoded = tokenizer(text, return_tensors="pt")
+        encoded = {k: v for k, v in encoded.items() if k in ("input_ids", "attention_mask")}
+        with torch.no_grad():
+            answer = model(**encoded)
+        if task == "TextEmbedding":
+            found.append(torch.nn.functional.normalize(answer.last_hidden_state[0].mean(0), dim=0).numpy())
+        else:
+            found.append(answer.logits[0].softmax(0).numpy())
+    return np.stack(found)
+
+
+@pytest.mark.parametrize("task", ["TextEmbedding", "TextClassification"])
+@pytest.mark.parametrize("kind", tiny.KINDS)
+def test_export_and_quantize(kind, task, tmp_path):
+    labels = ["place", "person", "number"] if task == "TextClassification" else None
+    source = tiny.save(kind, tmp_path / "source", labels)
+    steps.run(Step("graph", "Export"), source, tmp_path / "graph", context(task, tmp_path))
+    answerer = Answerer(tmp_path / "graph", 1)
+    answers = np.stack([answerer.alone(text) for text in TEXTS])
+    np.testing.assert_allclose(answers, expected(source, task), atol=2e-5)
+    assert answerer.description.labels == tuple(labels or ())
+    steps.run(Step("int8", "Quantize"), tmp_path / "graph", tmp_path / "int8", context(task, tmp_path))
+    small = Answerer(tmp_path / "int8", 1)
+    assert cosines(np.stack([small.alone(text) for text in TEXTS]), answers).min() > 0.9
+    assert {p.name for p in (tmp_path / "int8").iterdir()} == {"model.onnx", "model.json", "tokenizer.json"}
+
+
+def test_a_graph_that_disagrees_or_does_not_load_is_not_a_result(tmp_path):
+    source = tiny.save("bert", tmp_path / "source")
+    steps.run(Step("graph", "Export"), source, tmp_path / "graph", context("TextEmbedding", tmp_path))
+    ids = np.full((2, 5), 7)
+    inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+    np.savez(tmp_path / "wrong.npz", expected=np.ones((2, 5, 32), np.float32), **inputs)
+    graph = tmp_path / "graph" / "model.onnx"
+    for damage in (False, True):
+        if damage:
+            graph.write_bytes(graph.read_bytes()[:-2000])
+        with pytest.raises(Failure) as caught:
+            technique.verify(graph, tmp_path / "wrong.npz", max_difference=1e-4, min_cosine=0.99)
+        assert caught.value.reason == "StepNotVerified"
+
+
+def test_weights_without_a_part_of_the_model_are_refused(tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    source = tiny.save("bert", tmp_path / "source")
+    weights = load_file(source / "model.safetensors")
+    weights.pop("encoder.layer.1.output.dense.weight")
+    save_file(weights, source / "model.safetensors", {"format": "pt"})
+    with pytest.raises(Failure) as caught:
+        steps.run(Step("graph", "Export"), source, tmp_path / "graph", context("TextEmbedding", tmp_path))
+    assert caught.value.reason == "WeightsMissing"
+    assert not (tmp_path / "graph").exists()
+
+
+def test_pooling_follows_the_sources_documents(tmp_path):
+    source = tiny.save("bert", tmp_path / "source")
+    (source / "1_Pooling").mkdir()
+    (source / "1_Pooling" / "config.json").write_text(
+        '{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": false}'
+    )
+    (source / "modules.json").write_text(
+        '[{"type": "sentence_transformers.models.Transformer"}, {"type": "sentence_transformers.models.Pooling"}]'
+    )
+    steps.run(Step("graph", "Export"), source, tmp_path / "graph", context("TextEmbedding", tmp_path))
+    description = Answerer(tmp_path / "graph", 1).description
+    assert (description.pooling, description.normalize, description.max_length) == ("cls", False, 70)

@@ -1,0 +1,65 @@
+"""Small random models of each supported architecture, saved as their libraries save them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    BertModel,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    DistilBertModel,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+    RobertaModel,
+)
+
+WORDS = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    *["what", "is", "the", "capital", "of", "peru", "who", "wrote", "first", "novel", "name", "a", "fish", "yes"],
+]
+WORDS += [f"word{i}" for i in range(200)]
+BASE = {"vocab_size": len(WORDS), "pad_token_id": 0}
+BIG = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+KINDS = {
+    "bert": (BertConfig, BertModel, BertForSequenceClassification, BIG),
+    "roberta": (RobertaConfig, RobertaModel, RobertaForSequenceClassification, BIG),
+    "distilbert": (
+        DistilBertConfig,
+        DistilBertModel,
+        DistilBertForSequenceClassification,
+        {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64},
+    ),
+}
+
+
+def save(kind: str, folder: Path, labels: list[str] | None = None) -> Path:
+    """A tiny encoder, or with `labels` a classifier."""
+    config_type, encoder, classifier, size = KINDS[kind]
+    torch.manual_seed(3)
+    config = config_type(**BASE, **size, max_position_embeddings=70)
+    if labels:
+        config.id2label = dict(enumerate(labels))
+        config.label2id = {name: number for number, name in enumerate(labels)}
+        config.num_labels = len(labels)
+    model = (classifier if labels else encoder)(config).eval()
+    with torch.no_grad():
+        for value in model.parameters():
+            value.mul_(3.0) if value.dim() == 2 else None
+    model.save_pretrained(folder)
+    tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    special = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
+    return folder
