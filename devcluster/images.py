@@ -73,8 +73,12 @@ def exists(image: str) -> bool:
 def build(name: str) -> str:
     """Build an image and what it stands on, unless they are there; return its reference."""
     image = reference(name)
-    if exists(image):
-        return image
+    with locked(f"image-{name}"):
+        return image if exists(image) else build_missing(name, image)
+
+
+def build_missing(name: str, image: str) -> str:
+    """Build an image after its parent."""
     if name == "base":
         arguments = {"DEBIAN": debian()} if builds_with_buildah() else {}
         return run_build(name, image, arguments, {})
@@ -154,15 +158,14 @@ def pull(name: str, image: str) -> None:
 
 def load(names: list[str]) -> None:
     """Build images and give them to the cluster; a directory of code that is not there yet is passed over."""
-    with locked("images"):
-        for name in names:
-            if not SOURCES[name].is_dir():
-                cluster.say(f"{name}: nothing to build yet")
-                continue
-            image = build(name)
-            push(image)
-            if name in PREPULLED:
-                pull(name, image)
+    for name in names:
+        if not SOURCES[name].is_dir():
+            cluster.say(f"{name}: nothing to build yet")
+            continue
+        image = build(name)
+        push(image)
+        if name in PREPULLED:
+            pull(name, image)
 
 
 def refs() -> None:
