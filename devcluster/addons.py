@@ -52,7 +52,9 @@ def render(name: str, volumes: Path = CLUSTER / "volumes") -> str:
     return Template((MANIFESTS / f"{name}.yaml").read_text()).substitute(values, volumes=str(volumes))
 
 
-def install(kubeconfig: Path, names: tuple[str, ...] = ("metrics", "dns", "storage-class", "storage", "gateway")) -> None:
+def install(
+    kubeconfig: Path, names: tuple[str, ...] = ("metrics", "dns", "storage-class", "storage", "gateway")
+) -> None:
     """Apply the manifests; those of the gateway after the Gateway API's own definitions."""
     if "gateway" in names:
         crds = [path.read_text() for path in sorted(gateway_api().glob("*.yaml")) if "_vap_" not in path.name]
@@ -68,7 +70,9 @@ def wait(kubeconfig: Path, seconds: int = 120) -> None:
         available = ("--for=condition=Available", f"--timeout={seconds}s")
         kubectl(kubeconfig, "wait", "-n", namespace, *available, f"deployment/{name}")
     create_bucket(BUCKET)
-    kubectl(kubeconfig, "wait", "--for=condition=Available", f"--timeout={seconds}s", "apiservice/v1beta1.metrics.k8s.io")
+    kubectl(
+        kubeconfig, "wait", "--for=condition=Available", f"--timeout={seconds}s", "apiservice/v1beta1.metrics.k8s.io"
+    )
 
 
 def create_bucket(name: str, seconds: float = 30) -> None:

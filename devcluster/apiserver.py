@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import signal
 import sys
@@ -20,8 +21,8 @@ from devcluster.processes import Process, wait_until
 class ApiServer:
     """An API server of one's own on free ports and in a temporary folder, up within seconds.
 
-    ``controllers`` adds kube-controller-manager and ``scheduler`` kube-scheduler; ``kwok`` adds kwok, which plays every
-    node that is labelled or annotated for it and the pods on them. ``stop()`` and ``start()`` are an outage of the API server: etcd's data stay.
+    ``controllers`` adds kube-controller-manager and ``scheduler`` kube-scheduler; ``kwok`` adds kwok, which plays
+    every node and the pods on them. ``stop()`` and ``start()`` are an outage of the API server: etcd's data stay.
     """
 
     def __init__(
@@ -56,6 +57,11 @@ class ApiServer:
     def kubeconfig(self) -> Path:
         """The administrator's kubeconfig."""
         return self.control.kubeconfig()
+
+    def user(self, name: str, group: str = "system:masters") -> Path:
+        """Return a kubeconfig of a user of that name and group, whom the audit log then tells from the others."""
+        self.control.pki.certificate(f"user-{name}", f"/O={group}/CN={name}")
+        return self.control.pki.kubeconfig(f"user-{name}", self.url, self.folder / f"{name}.kubeconfig")
 
     @property
     def url(self) -> str:
@@ -98,7 +104,9 @@ class ApiServer:
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 
@@ -106,10 +114,8 @@ def main() -> None:
     """Run an API server until interrupted."""
     with ApiServer(controllers="--controllers" in sys.argv, kwok="--kwok" in sys.argv) as api:
         print(f"export KUBECONFIG={api.kubeconfig}", flush=True)
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
             signal.pause()
-        except KeyboardInterrupt:
-            pass
 
 
 if __name__ == "__main__":

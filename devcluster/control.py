@@ -16,7 +16,13 @@ from devcluster.pki import Pki
 SERVICES = "10.96.0.0/16"
 PODS = "10.244.0.0/16"
 FIRST_SERVICE = "10.96.0.1"
-NAMES = ("localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local")
+NAMES = (
+    "localhost",
+    "kubernetes",
+    "kubernetes.default",
+    "kubernetes.default.svc",
+    "kubernetes.default.svc.cluster.local",
+)
 AUDIT_POLICY = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",
@@ -94,7 +100,11 @@ class Control:
         """Return kube-apiserver's command line."""
         pki = self.pki.path
         address = ["--bind-address=0.0.0.0", f"--advertise-address={self.node_ip}"] if self.node_ip else []
-        address = address or ["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--endpoint-reconciler-type=none"]
+        address = address or [
+            "--bind-address=127.0.0.1",
+            "--advertise-address=127.0.0.1",
+            "--endpoint-reconciler-type=none",
+        ]
         return [
             str(binary("kube-apiserver")),
             f"--etcd-servers=http://127.0.0.1:{self.etcd_port}",
@@ -113,13 +123,7 @@ class Control:
             f"--kubelet-client-key={pki('admin.key')}",
             f"--kubelet-certificate-authority={pki('ca.crt')}",
             "--kubelet-preferred-address-types=InternalIP",
-            f"--requestheader-client-ca-file={pki('proxy-ca.crt')}",
-            "--requestheader-allowed-names=front-proxy-client",
-            "--requestheader-extra-headers-prefix=X-Remote-Extra-",
-            "--requestheader-group-headers=X-Remote-Group",
-            "--requestheader-username-headers=X-Remote-User",
-            f"--proxy-client-cert-file={pki('front-proxy.crt')}",
-            f"--proxy-client-key-file={pki('front-proxy.key')}",
+            *self._front_proxy(),
             "--enable-aggregator-routing=true",
             "--allow-privileged=true",
             f"--audit-policy-file={self.folder / 'audit-policy.json'}",
@@ -127,6 +131,18 @@ class Control:
             "--audit-log-maxsize=1000",
             "--audit-log-mode=blocking",
             "--shutdown-delay-duration=0s",
+        ]
+
+    def _front_proxy(self) -> list[str]:
+        pki = self.pki.path
+        return [
+            f"--requestheader-client-ca-file={pki('proxy-ca.crt')}",
+            "--requestheader-allowed-names=front-proxy-client",
+            "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+            "--requestheader-group-headers=X-Remote-Group",
+            "--requestheader-username-headers=X-Remote-User",
+            f"--proxy-client-cert-file={pki('front-proxy.crt')}",
+            f"--proxy-client-key-file={pki('front-proxy.key')}",
         ]
 
     def controller_manager(self) -> list[str]:

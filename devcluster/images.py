@@ -91,7 +91,10 @@ def build_missing(name: str, image: str) -> str:
 def run_build(dockerfile: str, image: str, arguments: dict[str, str], contexts: dict[str, Path]) -> str:
     """Run the builder on one Dockerfile with the repository as its context."""
     begun = time.monotonic()
-    command = [*engine(), *(["bud", "--isolation", "chroot", "--network", "host"] if builds_with_buildah() else ["build"])]
+    command = [
+        *engine(),
+        *(["bud", "--isolation", "chroot", "--network", "host"] if builds_with_buildah() else ["build"]),
+    ]
     command += ["--quiet", "--tag", image, "--file", str(FOLDER / f"{dockerfile}.Dockerfile")]
     for name, value in arguments.items():
         command += ["--build-arg", f"{name}={value}"]
@@ -109,8 +112,14 @@ def debian() -> str:
         tar = CACHE / "debian.tar"
         include = f"--include={','.join(DEBIAN)}"
         subprocess.run(["mmdebstrap", "--quiet", "--variant=minbase", include, "bookworm", str(tar)], check=True)
-        created = subprocess.run([*engine(), "from", "scratch"], check=True, capture_output=True, text=True).stdout.strip()
-        for step in (["add", "--quiet", created, str(tar), "/"], ["commit", "--quiet", created, image], ["rm", created]):
+        created = subprocess.run(
+            [*engine(), "from", "scratch"], check=True, capture_output=True, text=True
+        ).stdout.strip()
+        for step in (
+            ["add", "--quiet", created, str(tar), "/"],
+            ["commit", "--quiet", created, image],
+            ["rm", created],
+        ):
             subprocess.run([*engine(), *step], check=True, stdout=subprocess.DEVNULL)
         tar.unlink()
     return image

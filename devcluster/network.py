@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -70,7 +71,9 @@ def remove_namespaces() -> None:
 def remove_chains() -> None:
     """Remove kube-proxy's and kubelet's chains, our CNI chains, and the rules that lead there."""
     for family in ("iptables", "ip6tables"):
-        table, edits, sets = "", {}, {}
+        table = ""
+        edits: dict[str, list[str]] = {}
+        sets: dict[str, list[str]] = {}
         for line in run(f"{family}-save").splitlines():
             if line.startswith("*"):
                 table = line
@@ -109,10 +112,8 @@ def remove_cgroups() -> None:
     """Remove the empty control groups that kubelet made for pods."""
     for top in (*Path("/sys/fs/cgroup").glob("*/kubepods"), Path("/sys/fs/cgroup/kubepods")):
         for folder, _, _ in os.walk(top, topdown=False):
-            try:
+            with contextlib.suppress(OSError):
                 os.rmdir(folder)
-            except OSError:
-                pass
 
 
 def remove_everything(folder: Path) -> None:

@@ -6,7 +6,7 @@ import json
 import shutil
 import signal
 import subprocess
-from pathlib import Path
+from collections.abc import Callable
 
 from devcluster import archive, network
 from devcluster.binaries import binary, version_key
@@ -39,7 +39,18 @@ SYSTEM_IMAGES = {
     "s3": "weed",
 }
 USED = CLUSTER / "used"  # there while this machine's network may carry traces of the node
-SCRATCH = ("etcd", "kubelet", "kubelet-pki", "state", "cni", "pods-log", "volumes", "audit.log", "containerd.sock")
+SCRATCH = (
+    "etcd",
+    "kubelet",
+    "kubelet-pki",
+    "state",
+    "cni",
+    "pods-log",
+    "volumes",
+    "audit.log",
+    "containerd.sock",
+    "containerd.sock.ttrpc",
+)
 
 
 def process(name: str) -> Process:
@@ -84,9 +95,8 @@ def start() -> None:
     must(node_ready, "kubelet", 60)
 
 
-def must(done: object, name: str, seconds: float) -> None:
+def must(done: Callable[[], bool], name: str, seconds: float) -> None:
     """Wait for a condition, or raise SystemExit with the end of that process's log."""
-    assert callable(done)
     if not wait_until(lambda: done() or not process(name).pid, seconds, 0.1) or not process(name).pid:
         raise SystemExit(f"{name} did not become ready:\n{process(name).tail()}")
 
@@ -218,10 +228,8 @@ def shims() -> set[int]:
     return descendants(roots) if roots else set()
 
 
-def stop() -> None:
-    """Stop every process and container and remove every trace, also of a run that died; images and binaries stay."""
-    for name in ("kubelet", "kube-proxy", "kube-scheduler", "kube-controller-manager"):
-        process(name).stop(grace=3)
+def kill_containers() -> None:
+    """Kill every container, and have containerd forget them while it still runs."""
     for _ in range(3):
         family = shims()
         for pid in family:
@@ -233,6 +241,13 @@ def stop() -> None:
             for verb in ("tasks", "containers"):
                 command = ["ctr", "--address", str(SOCKET), "--namespace", "k8s.io", verb, "remove", identifier]
                 subprocess.run(command, capture_output=True, check=False)
+
+
+def stop() -> None:
+    """Stop every process and container and remove every trace, also of a run that died; images and binaries stay."""
+    for name in ("kubelet", "kube-proxy", "kube-scheduler", "kube-controller-manager"):
+        process(name).stop(grace=3)
+    kill_containers()
     for name in ("containerd", "registry", "apiserver", "etcd"):
         process(name).stop(grace=5)
     if USED.exists():

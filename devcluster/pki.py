@@ -6,6 +6,7 @@ import base64
 import json
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 CURVE = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
@@ -31,7 +32,7 @@ class Pki:
     def authority(self, name: str) -> None:
         """Make a self-signed certificate authority ``NAME.crt`` and ``NAME.key``."""
         if not self.path(f"{name}.crt").exists():
-            out = ["-keyout", self.path(f"{name}.key"), "-out", self.path(f"{name}.crt")]
+            out: list[str | Path] = ["-keyout", self.path(f"{name}.key"), "-out", self.path(f"{name}.crt")]
             openssl("req", "-x509", *CURVE, *DAYS, "-subj", f"/CN=optimodel-{name}", *out)
 
     def certificate(self, name: str, subject: str, san: str = "DNS:unused", ca: str = "ca") -> None:
@@ -42,7 +43,13 @@ class Pki:
             request, extensions, partial = Path(scratch, "csr"), Path(scratch, "ext"), Path(scratch, "crt")
             extensions.write_text(f"subjectAltName={san}\nextendedKeyUsage=serverAuth,clientAuth\n")
             openssl("req", *CURVE, "-subj", subject, "-keyout", self.path(f"{name}.key"), "-out", request)
-            signer = ["-CA", self.path(f"{ca}.crt"), "-CAkey", self.path(f"{ca}.key"), "-CAcreateserial"]
+            signer: list[str | Path] = [
+                "-CA",
+                self.path(f"{ca}.crt"),
+                "-CAkey",
+                self.path(f"{ca}.key"),
+                "-CAcreateserial",
+            ]
             openssl("x509", "-req", "-in", request, *signer, *DAYS, "-extfile", extensions, "-out", partial)
             self.path(f"{name}.crt").write_bytes(partial.read_bytes())
 
@@ -63,7 +70,7 @@ class Pki:
         return write_kubeconfig(target, cluster, user)
 
 
-def write_kubeconfig(target: Path, cluster: dict[str, object], user: dict[str, object]) -> Path:
+def write_kubeconfig(target: Path, cluster: Mapping[str, str], user: Mapping[str, str]) -> Path:
     """Write a kubeconfig of one cluster and one user (JSON is YAML) that only its owner can read."""
     document = {
         "apiVersion": "v1",

@@ -48,5 +48,7 @@ def ensure(wanted: dict[str, str]) -> None:
 def ensure_node() -> None:
     """Check what a node on this very machine needs: root, Linux, and the packages."""
     if sys.platform != "linux" or os.geteuid() != 0:
-        raise SystemExit("missing: root on Linux, for a node on this machine. Set KUBECONFIG to use a cluster of yours.")
+        raise SystemExit(
+            "missing: root on Linux, for a node on this machine. Set KUBECONFIG to use a cluster of yours."
+        )
     ensure(PACKAGES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -87,10 +88,8 @@ def reap(pid: int) -> bool:
 
 def signal_quietly(pid: int, sign: signal.Signals) -> None:
     """Send a signal; a process that is gone is no error."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, sign)
-    except ProcessLookupError:
-        pass
 
 
 def wait_until(done: Callable[[], object], seconds: float, every: float = 0.1) -> bool:
