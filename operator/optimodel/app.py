@@ -120,8 +120,13 @@ class App:
         recorder = Recorder(self.kube, FIELD_MANAGER)
         writer = Writer(self.kube, self.store, recorder.record, self.queue.add)
         self._controller = self._build(self.store, writer, polls, self.settings.platform)
+
+        def regained() -> None:
+            self.queue.flush()
+            sweeper.poke()
+
         background = [
-            self.leader.hold(self.queue.flush),
+            self.leader.hold(regained),
             recorder.run(),
             polls.probes.run(),
             polls.pages.run(),
@@ -147,7 +152,7 @@ class App:
         """Barrier, then the workers and the sweeps."""
         await sweeper.barrier()
         log.info("%d objects known, %d keys to look at", len(self.store), self.queue.depth)
-        self.router.relisted = sweeper.poke
+        self.router.restarted = sweeper.poke
         async with asyncio.TaskGroup() as group:
             for _ in range(self.settings.workers):
                 group.create_task(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from typing import Any
 
 import kopf
+from kopf._cogs.configs.arrays import SelectorMapping
 from kopf._core.reactor.inventory import ResourceMemories, ResourceMemory
 
 from .adapters.kinds import WATCHED, Kind
@@ -55,14 +56,12 @@ class Router:
     """Maps an observed object to the keys that it concerns, and queues them."""
 
     def __init__(
-        self, store: Store, queue: WorkQueue[Key], relisted: Callable[[str], None] = lambda kind: None
+        self, store: Store, queue: WorkQueue[Key], restarted: Callable[[str], None] = lambda kind: None
     ) -> None:
-        self._store, self._queue, self.relisted = store, queue, relisted
+        self._store, self._queue, self.restarted = store, queue, restarted
 
     def ingest(self, kind: str, type: str | None, obj: Obj) -> None:
         """One watch event; `type` is None for an object of a LIST."""
-        if type is None:
-            self.relisted(kind)
         changed = self._store.remove(kind, obj) if type == "DELETED" else self._store.put(kind, obj)
         if changed:
             self.changed(kind, obj)
@@ -93,6 +92,7 @@ class Router:
 def register(registry: kopf.OperatorRegistry, router: Router, settings: kopf.OperatorSettings) -> None:
     """Watch every kind; owned kinds by our label, on the server's side."""
     kopf.on.login(registry=registry)(_login)
+    settings.watching.label_selectors = _Selectors(router)
     for kind in WATCHED:
         kopf.on.event(kind.group, kind.version, kind.plural, registry=registry, id=kind.plural)(_handler(kind, router))
         if kind.owned:
@@ -108,6 +108,22 @@ def _handler(kind: Kind, router: Router) -> Callable[..., Any]:
 
 def _login(**options: Any) -> kopf.ConnectionInfo | None:
     return kopf.login_with_service_account(**options) or kopf.login_with_kubeconfig(**options)
+
+
+class _Selectors(SelectorMapping[str]):
+    """kopf asks for a kind's selector whenever it lists or watches anew. An empty list after a gap brings no event, so this
+    is the one place that tells of it."""
+
+    def __init__(self, router: Router) -> None:
+        super().__init__()
+        self._router = router
+        self._kinds = {(kind.group, kind.plural): kind.kind for kind in WATCHED}
+
+    def collect(self, resource: Any) -> list[str]:
+        kind = self._kinds.get((resource.group, resource.plural))
+        if kind is not None:
+            self._router.restarted(kind)
+        return super().collect(resource)
 
 
 class _Backoffs:
@@ -133,6 +149,13 @@ class _NoDiff(kopf.DiffBaseStorage):
         return None
 
 
+class _NoProgress(kopf.StatusProgressStorage):
+    """kopf keeps no progress for us, so there is none to clear from a body."""
+
+    def clear(self, *, essence: Any) -> Any:
+        return essence
+
+
 class Forgetful(ResourceMemories):
     """kopf's per-object memory serves handlers that we do not have: keep none."""
 
@@ -149,13 +172,14 @@ def transport() -> kopf.OperatorSettings:
     settings.networking.error_backoffs = _Backoffs()
     settings.networking.request_timeout = 30.0
     settings.networking.connect_timeout = 5.0
-    settings.watching.server_timeout = 290
-    settings.watching.client_timeout = 310.0
+    settings.watching.server_timeout = 1800
+    settings.watching.client_timeout = 1830.0
     settings.watching.connect_timeout = 5.0
     settings.watching.chunk_size = 500
     settings.queueing.idle_timeout = 0.5
     settings.queueing.exit_timeout = 0.2
     settings.persistence.diffbase_storage = _NoDiff()
+    settings.persistence.progress_storage = _NoProgress()
     return settings
 
 

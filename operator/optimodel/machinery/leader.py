@@ -95,20 +95,24 @@ class Leader:
         while True:
             if await self._try() is Outcome.HELD:
                 return
-            await asyncio.sleep(self.period * random.uniform(0.8, 1.2))
+            expires = max(0.05, self._seen_at + self.duration - self.clock())
+            await asyncio.sleep(min(expires, self.period / 2 * random.uniform(0.8, 1.2)))
 
     async def hold(self, regained: Callable[[], None]) -> None:
-        """Renew for ever; raises Lost when another holds it. `regained` is called when writes are allowed again after a gap."""
+        """Renew for ever; raises Lost when another holds it. `regained` is called when the API answers again after
+        it did not, or writes are allowed again after a gap: watches may have missed something meanwhile."""
+        unbroken = True
         while True:
             await asyncio.sleep(self.period)
-            was_leading = self.leading
+            unbroken &= self.leading
             outcome = await self._try()
             if outcome is Outcome.OTHER:
                 self._renewed = float("-inf")
                 raise Lost(f"the Lease is held by {self._seen[0]}")
-            if outcome is Outcome.HELD and not was_leading:
-                log.info("the Lease is ours again")
+            if outcome is Outcome.HELD and not unbroken:
+                log.info("the API answers again and the Lease is ours")
                 regained()
+            unbroken = outcome is Outcome.HELD
             if not self.leading:
                 self._open.clear()
 

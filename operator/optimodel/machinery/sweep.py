@@ -89,9 +89,9 @@ class Sweeper:
             for kind in sorted(kinds):
                 await self._attempt(kind)
 
-    def poke(self, kind: str) -> None:
-        """Sweep `kind` soon: its watch has started over and may have missed a deletion."""
-        self._poked.add(kind)
+    def poke(self, *kinds: str) -> None:
+        """Sweep these kinds soon, all if none is named: their watches may have missed a deletion."""
+        self._poked.update(kinds or self._kinds)
         self._poke.set()
 
     async def sweep(self, kind: str) -> None:

@@ -5,6 +5,7 @@ import copy
 from typing import Any
 
 import pytest
+
 from optimodel.errors import Conflict, NotFound, NotLeading, Transient
 from optimodel.machinery.leader import Leader, Lost
 

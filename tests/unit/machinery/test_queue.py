@@ -1,12 +1,14 @@
 """The queue's contract, on a clock that does not wait."""
 
 import asyncio
+import itertools
 import random
 
 import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from hypothesis.strategies import sampled_from
+
 from optimodel.machinery.queue import WorkQueue, work
 
 pytestmark = pytest.mark.looptime
@@ -102,7 +104,7 @@ async def test_workers_run_keys_in_parallel_but_never_one_key_twice() -> None:
         queue.add(chance.randrange(10))
         await asyncio.sleep(chance.random() * 0.2)
     async with asyncio.timeout(600):
-        while not queue.idle or queue._timers:
+        while not queue.idle or queue._timers:  # noqa: ASYNC110
             await asyncio.sleep(1)
     assert most == 4
     assert runs > 60
@@ -121,7 +123,7 @@ async def test_a_result_in_seconds_is_when_the_next_look_happens() -> None:
     worker = asyncio.create_task(work(queue, reconcile, Open(), lambda error: None))
     queue.add("a")
     await asyncio.sleep(200)
-    assert [round(after - before) for before, after in zip(times, times[1:], strict=False)] == [30, 30]
+    assert [round(after - before) for before, after in itertools.pairwise(times)] == [30, 30]
     worker.cancel()
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis.strategies import integers, lists, permutations
+
 from optimodel.machinery.store import Store
 
 
