@@ -13,16 +13,19 @@ import tempfile
 from pathlib import Path
 from types import TracebackType
 
-from devcluster.binaries import binary
+from devcluster.binaries import binary, kwok_stages
 from devcluster.control import Control, free_port
 from devcluster.processes import Process, wait_until
+
+STAGES = ("node/fast", "node/heartbeat-with-lease", "pod/fast")
 
 
 class ApiServer:
     """An API server of one's own on free ports and in a temporary folder, up within seconds.
 
     ``controllers`` adds kube-controller-manager and ``scheduler`` kube-scheduler; ``kwok`` adds kwok, which plays
-    every node and the pods on them. ``stop()`` and ``start()`` are an outage of the API server: etcd's data stay.
+    every node and the pods on them as ``stages`` (folders of kwok's own) and ``kwok_config`` (a file of Stages) say.
+    ``stop()`` and ``start()`` are an outage of the API server: etcd's data stay.
     """
 
     def __init__(
@@ -30,6 +33,7 @@ class ApiServer:
         controllers: bool = False,
         kwok: bool = False,
         scheduler: bool = False,
+        stages: tuple[str, ...] = STAGES,
         kwok_config: Path | None = None,
         folder: Path | None = None,
     ) -> None:
@@ -43,15 +47,21 @@ class ApiServer:
         if scheduler:
             self._extra.append((self._process("scheduler"), self.control.scheduler()))
         if kwok:
-            self._extra.append((self._process("kwok"), self._kwok(kwok_config)))
+            self._extra.append((self._process("kwok"), self._kwok(stages, kwok_config)))
 
     def _process(self, name: str) -> Process:
         return Process(name, self.folder / "run", self.folder / "log")
 
-    def _kwok(self, config: Path | None) -> list[str]:
+    def _kwok(self, stages: tuple[str, ...], config: Path | None) -> list[str]:
+        files = [file for stage in stages for file in sorted((kwok_stages() / stage).glob("*.yaml"))]
+        files = [file for file in files if file.name != "kustomization.yaml"] + ([config] if config else [])
         command = [str(binary("kwok")), f"--kubeconfig={self.kubeconfig}", "--manage-all-nodes=true"]
-        command += ["--node-ip=127.0.0.1", "--node-name=kwok-controller", "--enable-crds="]
-        return [*command, *([f"--config={config}"] if config else [])]
+        command += [
+            "--node-ip=127.0.0.1",
+            "--node-lease-duration-seconds=40",
+            f"--server-address=127.0.0.1:{free_port()}",
+        ]
+        return [*command, *(f"--config={file}" for file in files)]
 
     @property
     def kubeconfig(self) -> Path:

@@ -102,21 +102,31 @@ def wheel_binary(name: str) -> Path:
     return native[0]
 
 
-def gateway_api() -> Path:
-    """Return the folder of the Gateway API's custom resource definitions (standard channel)."""
-    target = BIN / module_key("gateway-api")
-    with locked("gateway-api"):
+def module_folder(module: str, path: str, inner: str) -> Path:
+    """Return a copy of a folder inside the Go module ``path``, which ``tools/MODULE/go.mod`` pins."""
+    target = BIN / module_key(module) / Path(inner).name
+    with locked(f"folder-{module}"):
         if not target.exists():
-            command = ["go", "mod", "download", "-json", GATEWAY_API]
+            command = ["go", "mod", "download", "-json", path]
             answer = subprocess.run(
-                command, check=True, capture_output=True, text=True, cwd=TOOLS / "gateway-api", env=go_environment()
+                command, check=True, capture_output=True, text=True, cwd=TOOLS / module, env=go_environment()
             )
             partial = target.with_suffix(".partial")
             shutil.rmtree(partial, ignore_errors=True)
-            shutil.copytree(Path(json.loads(answer.stdout)["Dir"], "config", "crd", "standard"), partial)
+            shutil.copytree(Path(json.loads(answer.stdout)["Dir"], inner), partial)
             subprocess.run(["chmod", "-R", "u+w", str(partial)], check=True)
             partial.rename(target)
     return target
+
+
+def gateway_api() -> Path:
+    """Return the folder of the Gateway API's custom resource definitions (standard channel)."""
+    return module_folder("gateway-api", GATEWAY_API, "config/crd/standard")
+
+
+def kwok_stages() -> Path:
+    """Return the folder of kwok's own stages: ``node/fast``, ``pod/fast`` and others."""
+    return module_folder("kwok", "sigs.k8s.io/kwok", "kustomize/stage")
 
 
 def build_all(names: Iterable[str] = (*PACKAGES, *WHEELS)) -> None:
@@ -125,6 +135,7 @@ def build_all(names: Iterable[str] = (*PACKAGES, *WHEELS)) -> None:
     for name in names:
         binary(name)
     gateway_api()
+    kwok_stages()
     if before and not os.environ.get("OPTIMODEL_KEEP_GO_CACHE"):
         for folder in (CACHE / "gomod", CACHE / "gobuild"):
             subprocess.run(["chmod", "-R", "u+w", str(folder)], check=False)
