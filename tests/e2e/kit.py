@@ -18,7 +18,7 @@ ROOT = "e2e"
 TEXT = "What is the capital of France?"
 PODS = {"requests": {"cpu": "50m", "memory": "192Mi"}, "limits": {"memory": "1Gi"}}
 JOBS = {"resources": {"requests": {"cpu": "100m", "memory": "512Mi"}, "limits": {"memory": "3Gi"}}}
-OPTIMIZED_S = 420
+OPTIMIZED_S = 240
 SERVED_S = 180
 
 
