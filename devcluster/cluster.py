@@ -46,29 +46,31 @@ def kubeconfig() -> Path:
 
 def up() -> None:
     """Bring the cluster up; one that is up already is left as it is."""
-    begun, chosen = time.monotonic(), mode()
+    chosen = mode()
     if chosen == "given":
         inspect(kubeconfig())
     elif chosen == "kind":
         kind.up()
     else:
-        node_up(begun)
+        node_up()
     print(f"export KUBECONFIG={kubeconfig()}")
 
 
-def node_up(begun: float) -> None:
+def node_up() -> None:
     """Bring the node of this machine up."""
     prerequisites.ensure_node()
     with locked("cluster"):
-        if node.running():
+        if node.running() and node.COMPLETE.exists():
             say("the node is already up")
             return
         binaries.build_all()
         begun = time.monotonic()
-        node.start()
+        if not node.running():
+            node.start()
         say(f"node Ready after {time.monotonic() - begun:.1f} s")
         addons.install(OWN)
         addons.wait(OWN)
+        node.COMPLETE.touch()
         say(f"DNS, metrics, storage class, gateway and S3 up after {time.monotonic() - begun:.1f} s")
 
 

@@ -38,6 +38,7 @@ SYSTEM_IMAGES = {
     "traefik": "traefik",
     "s3": "weed",
 }
+COMPLETE = CLUSTER / "complete"  # there once everything beside Kubernetes stands too
 USED = CLUSTER / "used"  # there while this machine's network may carry traces of the node
 SCRATCH = (
     "etcd",
@@ -255,4 +256,5 @@ def stop() -> None:
     for name in SCRATCH:
         path = CLUSTER / name
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    COMPLETE.unlink(missing_ok=True)
     USED.unlink(missing_ok=True)
