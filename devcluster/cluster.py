@@ -96,7 +96,8 @@ def down() -> None:
 def purge() -> None:
     """Take the node down and remove its images and state too; binaries stay."""
     down()
-    shutil.rmtree(CLUSTER, ignore_errors=True)
+    if mode() != "given":
+        shutil.rmtree(CLUSTER, ignore_errors=True)
 
 
 def status() -> None:
