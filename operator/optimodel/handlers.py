@@ -11,7 +11,7 @@ import kopf
 from kopf._cogs.configs.arrays import SelectorMapping
 from kopf._core.reactor.inventory import ResourceMemories, ResourceMemory
 
-from .adapters.kinds import WATCHED, Kind
+from .adapters.kinds import KINDS, WATCHED, Kind
 from .api import names
 from .machinery.queue import WorkQueue
 from .machinery.store import Obj, Store
@@ -62,7 +62,10 @@ class Router:
 
     def ingest(self, kind: str, type: str | None, obj: Obj) -> None:
         """One watch event; `type` is None for an object of a LIST."""
-        changed = self._store.remove(kind, obj) if type == "DELETED" else self._store.put(kind, obj)
+        if type == "DELETED":
+            changed = self._store.remove(kind, obj, forever=not KINDS[kind].owned)
+        else:
+            changed = self._store.put(kind, obj)
         if changed:
             self.changed(kind, obj)
 

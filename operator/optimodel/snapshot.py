@@ -18,6 +18,8 @@ TERMINATING = "Terminating"
 """Fact by namespace name: the API server refused a write because the namespace is going."""
 MISSING = "Missing"
 """Fact by kind: this cluster does not have it."""
+REFUSED = "Refused"
+"""Fact by the object's uid: writes of its last plan that the API server refused."""
 PROBE = "Probe"
 """Fact by pod uid: `ProbeResult`."""
 PROGRESS = "Progress"
@@ -68,6 +70,7 @@ def take(store: Store, namespace: str, name: str, platform: Platform, now: datet
         network_policies=owned("NetworkPolicy"),
         probes={u: found for u in uids if (found := store.fact(PROBE, u)) is not None},
         progress={u: found for u in uids if (found := store.fact(PROGRESS, u)) is not None},
+        refused=store.fact(REFUSED, meta.uid) or (),
         namespace_terminating=bool(store.fact(TERMINATING, namespace)),
         digests_in_use=_in_use(store, namespace, name) if meta.deleting else frozenset(),
         route_conflict=_conflict(store, raw, spec),

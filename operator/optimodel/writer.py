@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 MODEL = "OptimizedModel"
 TERMINATING = "Terminating"
 """Fact by namespace name: a write was refused because the namespace is going."""
+REFUSED = "Refused"
+"""Fact by the owner's uid: what the API server refused when its last plan was carried out, one line each."""
 _REMEMBERED = 50_000
 
 
@@ -54,17 +56,7 @@ class Writer:
         self._settled: dict[tuple[str, str, str], tuple[int, str]] = {}
         self._stubborn: dict[str, tuple[int, str]] = {}
         self._written: dict[tuple[str, str], int] = {}
-        self._failures: dict[str, tuple[str, ...]] = {}
         self._changed: set[tuple[str, str]] = set()
-
-    def failures(self, uid: str) -> tuple[str, ...]:
-        """What the API server refused when the owner's last plan was carried out, one line each; empty = nothing."""
-        return self._failures.get(uid, ())
-
-    def forget(self, key: tuple[str, str], uid: str) -> None:
-        """The owner is gone."""
-        self._failures.pop(uid, None)
-        self._written.pop(key, None)
 
     def behind(self, key: tuple[str, str]) -> bool:
         """Whether the store has an older version of the object than our own last write to it made."""
@@ -116,10 +108,7 @@ class Writer:
         return self._store.get(owner["kind"], meta.get("namespace", ""), meta["name"]) or owner
 
     def _remember(self, uid: str, refused: list[ApiError]) -> None:
-        if refused:
-            self._failures[uid] = tuple(str(error)[:500] for error in refused)
-        else:
-            self._failures.pop(uid, None)
+        self._store.set_fact(REFUSED, uid, tuple(str(error)[:500] for error in refused) or None)
 
     async def _try_apply(self, manifest: Manifest, uid: str, refused: list[ApiError]) -> None:
         namespace = manifest["metadata"].get("namespace", "")

@@ -110,7 +110,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("name", help="name of the OptimizedModel")
     shared.add_argument("-n", "--namespace", default=default_namespace())
-    parser = argparse.ArgumentParser(prog="kubectl optimodel", description="See how a model stands, and act on its rollout.")
+    parser = argparse.ArgumentParser(
+        prog="kubectl optimodel", description="See how a model stands, and act on its rollout."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     status = commands.add_parser("status", parents=[shared], help="how the model stands")
     status.add_argument("-w", "--watch", action="store_true", help="print changes until it is Ready or Stalled")

@@ -5,6 +5,7 @@ Bodies are kept packed (JSON bytes) and unpacked on demand: a thousand settled o
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
@@ -57,16 +58,16 @@ class Store:
         self._trims = dict(trims or {})
         self._kinds: dict[str, dict[tuple[str, str], _Entry]] = {}
         self._found: dict[tuple[str, Hashable], dict[Name, None]] = {}
-        self._graves: OrderedDict[str, None] = OrderedDict()
+        self._graves: OrderedDict[str, float] = OrderedDict()
         self._unpacked: OrderedDict[Name, tuple[int, Obj]] = OrderedDict()
         self._facts: dict[tuple[str, str], Any] = {}
 
     def put(self, kind: str, obj: Mapping[str, Any]) -> bool:
-        """Keep `obj`; False if it is no newer than what is kept, or if its uid is gone for good."""
+        """Keep `obj`; False if it is no newer than what is kept, or than what its uid was buried at."""
         meta = obj["metadata"]
         uid, version, where = meta.get("uid", ""), version_of(obj), (meta.get("namespace", ""), meta["name"])
         old = self._kinds.setdefault(kind, {}).get(where)
-        if uid in self._graves or (old is not None and not _newer(old, uid, version)):
+        if version <= self._graves.get(uid, 0) or (old is not None and not _newer(old, uid, version)):
             return False
         if old is not None:
             self._unlink(kind, where, old)
@@ -79,12 +80,16 @@ class Store:
             self._found.setdefault(at, {})[(kind, *where)] = None
         return True
 
-    def remove(self, kind: str, obj: Mapping[str, Any]) -> bool:
-        """Forget `obj` and never take its uid again; False if it was not kept. A successor of the same name stays."""
+    def remove(self, kind: str, obj: Mapping[str, Any], *, forever: bool = True) -> bool:
+        """Forget `obj`; False if it was not kept. A successor of the same name stays.
+
+        `forever` never takes the uid again. Otherwise a newer version brings it back: an object that lost the label we
+        watch by looks deleted, and is not.
+        """
         meta = obj["metadata"]
         where, uid = (meta.get("namespace", ""), meta["name"]), meta.get("uid", "")
         old = self._kinds.get(kind, {}).get(where)
-        self._bury(uid or (old.uid if old else ""))
+        self._bury(uid or (old.uid if old else ""), math.inf if forever else version_of(obj))
         if old is None or (uid and old.uid != uid):
             return False
         self._unlink(kind, where, old)
@@ -168,9 +173,9 @@ class Store:
             if not found:
                 del self._found[at]
 
-    def _bury(self, uid: str) -> None:
+    def _bury(self, uid: str, version: float = math.inf) -> None:
         if uid:
-            self._graves[uid] = None
+            self._graves[uid] = max(version, self._graves.get(uid, 0))
             if len(self._graves) > _GRAVES:
                 self._graves.popitem(last=False)
 

@@ -113,7 +113,7 @@ def _attempt(s: Snapshot, target: Target, evaluation: str, *, retry: bool) -> At
 def _run(s: Snapshot, target: Target, known: ModelRevisionStatus, attempt: Attempt, evaluation: str) -> Work:
     name = names.job(s.meta.name, target.hash, attempt.job_hash, attempt.number)
     job = next((j for j in s.jobs if j["metadata"]["name"] == name), None)
-    state = work.read(job, s.pods)
+    state = work.read(job, s.pods, s.now)
     delete = _others(s, keep=name)
     if state.state == "Absent":
         manifest = _job(s, target, known, name, evaluation)
@@ -129,7 +129,16 @@ def _run(s: Snapshot, target: Target, known: ModelRevisionStatus, attempt: Attem
     failure = None
     if state.state == "Waiting":
         failure = Failure(state.component, state.reason, state.message, state.pod)
-    return Work(known, attempt, delete=delete, progress=targets, steps=page or s.status.steps, failure=failure)
+    soon = None if targets or failure else work.PODLESS.total_seconds() + 1
+    return Work(
+        known,
+        attempt,
+        delete=delete,
+        progress=targets,
+        steps=page or s.status.steps,
+        failure=failure,
+        requeue_after=soon,
+    )
 
 
 def _job(s: Snapshot, target: Target, known: ModelRevisionStatus, name: str, evaluation: str) -> dict[str, Any]:

@@ -125,6 +125,8 @@ def _ready(s: Snapshot, f: Facts) -> Said:
 def _not_yet(s: Snapshot, f: Facts, hash: str) -> Said:
     if f.work.failure:
         return "False", f.work.failure.reason, f.work.failure.message
+    if s.refused:
+        return "False", "WriteRefused", f"the API server refused: {s.refused[0]}. It is tried again."
     if s.spec.suspend:
         return "False", "Suspended", "spec.suspend is true"
     if hash in f.decision.failed_revisions:
@@ -208,7 +210,9 @@ def _abnormal(s: Snapshot, f: Facts, failure: Failure | None) -> Iterator[tuple[
     if f.target and f.target.hash in f.decision.failed_revisions:
         reason, text = f.decision.rolled_back or _before(s, c.ROLLED_BACK)
         yield c.ROLLED_BACK, "True", reason, text
-    if f.decision.stable and not f.seen.get(f.decision.stable, Seen()).endpoints:
+    if s.refused:
+        yield c.DEGRADED, "True", "WriteRefused", f"the API server refused: {'; '.join(s.refused)}"
+    elif f.decision.stable and not f.seen.get(f.decision.stable, Seen()).endpoints:
         yield c.DEGRADED, "True", "NoReadyPods", f"stable revision {f.decision.stable} has no ready pod"
     limit = f.work.revision.artifact.max_batch_size if f.work.revision.artifact else 0
     if f.target and f.target.outdated:

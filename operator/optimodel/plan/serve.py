@@ -176,12 +176,18 @@ def failure(s: Snapshot, hash: str) -> Failure | None:
         reason, message = _pull_reason(found.text)
         return Failure("pull", reason, message, found.pod, found.exit_code)
     if found.container == "triton" and found.reason == "ContainerFailed":
-        text = f"Triton could not load the model: {found.text.strip()[-500:]}"
+        text = f"Triton could not load the model: {_reason(found.text)}"
         return Failure("triton", "ModelLoadFailed", text, found.pod, found.exit_code)
     if found.reason == "OutOfMemory":
         text = "Triton ran out of memory. Raise spec.serving.resources.limits.memory."
         return Failure("triton", "OutOfMemory", text, found.pod, found.exit_code)
     return Failure("pod", found.reason, found.message, found.pod, found.exit_code)
+
+
+def _reason(log: str) -> str:
+    """The line of Triton's log that says why, else its end."""
+    lines = [line for line in log.splitlines() if "failed to load" in line or "UNAVAILABLE" in line]
+    return (lines[0] if lines else log.strip()[-500:])[:500]
 
 
 def _refused_answer(s: Snapshot, hash: str) -> Failure | None:

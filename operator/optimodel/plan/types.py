@@ -125,6 +125,8 @@ class Snapshot:
     """By pod uid."""
     progress: Mapping[str, Progress] = field(default_factory=dict)
     """By pod uid."""
+    refused: tuple[str, ...] = ()
+    """Writes of the last plan that the API server refused, in its words."""
     namespace_terminating: bool = False
     digests_in_use: frozenset[str] = frozenset()
     """Artifact digests that ModelRevisions of other models of the namespace name."""

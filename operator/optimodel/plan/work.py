@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Literal
 
 import msgspec
@@ -11,6 +12,9 @@ import msgspec
 from ..api.contract import ExitCode, Result
 from . import pods
 from .types import Manifest
+
+PODLESS = timedelta(seconds=20)
+"""Longest time in which a Job that began has no pod."""
 
 State = Literal["Absent", "Waiting", "Running", "Succeeded", "Failed"]
 Cure = Literal["Spec", "World", "Again"]
@@ -31,7 +35,7 @@ class JobState:
     result: Result | None = None
 
 
-def read(job: Manifest | None, all_pods: Iterable[Manifest]) -> JobState:
+def read(job: Manifest | None, all_pods: Iterable[Manifest], now: datetime) -> JobState:
     """The state of an optimization Job; `all_pods` may hold pods of others."""
     if job is None:
         return JobState("Absent")
@@ -44,6 +48,13 @@ def read(job: Manifest | None, all_pods: Iterable[Manifest]) -> JobState:
     failed = conditions.get("Failed") or conditions.get("FailureTarget")
     if failed:
         return _failed(failed.get("reason", ""), mine, result)
+    if (
+        not mine
+        and "startTime" in job.get("status", {})
+        and now - datetime.fromisoformat(job["status"]["startTime"]) > PODLESS
+    ):
+        text = f"Job {name} has no pod: a quota or an admission rule refuses it. See kubectl describe job {name}."
+        return JobState("Waiting", "PodNotCreated", text, "pod")
     held = pods.trouble(p for p in mine if p.get("status", {}).get("phase") == "Pending")
     if held:
         return JobState("Waiting", held.reason, held.message, "pod", held.pod)

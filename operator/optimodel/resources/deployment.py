@@ -108,6 +108,7 @@ def _triton(serve: Serve, mounts: list[dict[str, Any]]) -> dict[str, Any]:
             "--strict-readiness=true",
             "--disable-auto-complete-config",
             "--allow-gpu-metrics=false",
+            "--log-info=false",
             f"--exit-timeout-secs={EXIT_S}",
             *serve.runtime.args,
         ],

@@ -80,3 +80,11 @@ def test_in_any_order_the_newest_version_wins(versions: list[int]) -> None:
     for version in versions:
         store.put("Pod", pod(version=version))
     assert store.version("Pod", "n", "p") == max(versions)
+
+
+def test_an_object_that_only_lost_our_label_comes_back_with_a_newer_version() -> None:
+    store = new()
+    store.put("Pod", pod(version=5))
+    store.remove("Pod", pod(version=7), forever=False)
+    assert not store.put("Pod", pod(version=6))
+    assert store.put("Pod", pod(version=8))

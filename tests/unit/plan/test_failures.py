@@ -221,3 +221,23 @@ def test_the_reason_goes_when_it_is_over() -> None:
     w.end_job(result())
     w.start_pods()
     assert "lastFailure" not in w.status
+
+
+def test_a_job_without_a_pod_says_so() -> None:
+    w = World()
+    w.settle()
+    job = w.get("Job", w.names("Job")[0])
+    w.put({**job, "status": {"startTime": w.now.isoformat()}})
+    w.pass_time(10)
+    assert w.condition("Ready", "False", "Optimizing")
+    w.pass_time(15)
+    assert w.condition("Ready", "False", "PodNotCreated") and "quota" in w.message()
+
+
+def test_a_refused_write_is_told_in_the_servers_words() -> None:
+    w = World()
+    w.store.set_fact(
+        "Refused", w.get("OptimizedModel")["metadata"]["uid"], ("jobs.batch is forbidden: exceeded quota",)
+    )
+    w.settle()
+    assert w.condition("Degraded", "True", "WriteRefused") and "exceeded quota" in w.message("Degraded")
