@@ -138,15 +138,16 @@ class Sweeper:
     async def _await_arrivals(self, kind: str, listing: Listing) -> list[Mapping[str, Any]]:
         """Wait for the watch to bring what was listed; what it does not bring."""
         loop = asyncio.get_running_loop()
-        awaited = list(listing.metadata)
+        awaited = list(reversed(listing.metadata))
         deadline = loop.time() + self._patience
         while True:
-            left = [meta for meta in awaited if not self._arrived(kind, meta)]
-            if len(left) < len(awaited):
+            before = len(awaited)
+            while awaited and self._arrived(kind, awaited[-1]):
+                awaited.pop()
+            if len(awaited) < before:
                 deadline = loop.time() + self._patience
-            if not left or loop.time() >= deadline:
-                return left
-            awaited = left
+            if not awaited or loop.time() >= deadline:
+                return [meta for meta in awaited if not self._arrived(kind, meta)]
             await asyncio.sleep(0.05)
 
     def _arrived(self, kind: str, meta: Mapping[str, Any]) -> bool:
