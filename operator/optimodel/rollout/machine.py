@@ -13,7 +13,7 @@ from ..api.durations import seconds
 from ..api.spec import Rollout
 from ..api.status import RolloutPhase, RolloutStatus
 from . import actions, weights
-from .tick import UNREADY_GRACE, Tick
+from .tick import GATEWAY_LAG, UNREADY_GRACE, Tick
 from .types import Decision, Observed
 
 
@@ -182,9 +182,11 @@ def _promote(t: Tick) -> None:
         if t.enough(100):
             t.set(weight=100)
     elif t.in_place():
-        _commit(t)
+        t.set(weighed_at=t.flight.weighed_at or t.stamp())
+        if t.spec.router is None or t.passed(t.flight.weighed_at, GATEWAY_LAG):
+            _commit(t)
     else:
-        t.set(message="waiting until the gateway accepts 100 %")
+        t.set(weighed_at="", message="waiting until the gateway accepts 100 %")
 
 
 def _commit(t: Tick) -> None:

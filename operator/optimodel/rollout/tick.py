@@ -16,6 +16,8 @@ from .types import Event, Observed, Seen
 
 UNREADY_GRACE = 10.0
 """Seconds without a ready endpoint after which a candidate has stopped being Ready."""
+GATEWAY_LAG = 1.0
+"""Seconds from a gateway's acceptance of a route until its proxies are taken to act on it: status comes first."""
 MAX_FAILED = 10
 """Failed revisions that are remembered."""
 

@@ -210,8 +210,8 @@ class World:
                 self.put(pod)
         self.settle()
 
-    def accept_routes(self) -> None:
-        """Let the gateway accept every route as it is now."""
+    def accept_routes(self, lag: float = 1) -> None:
+        """Let the gateway accept every route as it is now, and its proxies follow `lag` seconds later."""
         for kind in ("HTTPRoute", "GRPCRoute"):
             for name in self.names(kind):
                 route = self.get(kind, name)
@@ -223,6 +223,7 @@ class World:
                 if route.get("status") != {"parents": parents}:
                     self.put({**route, "status": {"parents": parents}})
         self.settle()
+        self.pass_time(lag)
 
     def serve(self) -> None:
         """From wherever it is to the end of the path: Job, pods, gateway."""
