@@ -93,3 +93,16 @@ test-e2e: setup ## Test the whole path on a real node
 
 lint: setup ## Check style, types and the arrows between rooms
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports
+
+##@ Benchmarks
+BENCH ?= 200 1000
+ROUNDS ?= 1
+.PHONY: bench-operator bench-floor test-perf
+bench-operator: setup ## Time BENCH objects at once on the operator and on a client without logic, ROUNDS times in turn, then a restart
+	@set -e; for n in $(BENCH); do PYTHONPATH=operator:. .venv/bin/python -m tests.perf.bench both $$n --rounds $(ROUNDS); done
+
+bench-floor: setup ## Time the client without logic alone
+	@set -e; for n in $(BENCH); do PYTHONPATH=operator:. .venv/bin/python -m tests.perf.bench floor $$n --rounds $(ROUNDS); done
+
+test-perf: setup ## Count the writes of thirty objects, of idle seconds and of a restart
+	@.venv/bin/python -m pytest -q tests/perf
