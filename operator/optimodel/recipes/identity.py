@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -36,16 +37,19 @@ VERSION = 1
 def canonical(value: Any) -> Any:
     """Plain data of a typed value, fields equal to their defaults left out (by value, not by identity)."""
     if isinstance(value, msgspec.Struct):
-        return {
-            field.encode_name: canonical(getattr(value, field.name))
-            for field in msgspec.structs.fields(value)
-            if getattr(value, field.name) != field.default
-        }
+        present = ((encoded, getattr(value, name), default) for encoded, name, default in _fields(type(value)))
+        return {encoded: canonical(found) for encoded, found, default in present if found != default}
     if isinstance(value, (list, tuple)):
         return [canonical(item) for item in value]
     if isinstance(value, dict):
         return {str(key): canonical(item) for key, item in value.items()}
     return value
+
+
+@cache
+def _fields(struct: type[msgspec.Struct]) -> tuple[tuple[str, str, Any], ...]:
+    """Encoded name, name and default of each field: found once, since it costs more than the hash."""
+    return tuple((field.encode_name, field.name, field.default) for field in msgspec.structs.fields(struct))
 
 
 def digest(value: Any, length: int) -> str:
