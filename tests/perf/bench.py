@@ -38,6 +38,7 @@ class Leg:
     others_cpu_share: float = 0.0
     writes: dict[str, float] = field(default_factory=dict)
     events: float = 0.0
+    reconciles: float = 0.0
     restart: dict[str, float] = field(default_factory=dict)
     idle: dict[str, float] = field(default_factory=dict)
 
@@ -108,6 +109,7 @@ async def burst(leg: Leg, bench: Bench, subject: Operator, names: list[str], lim
     """Create all at once and wait until all are Ready and nothing is written any more."""
     audit = Audit(bench.control.audit_log, OPERATOR)
     audit.mark()
+    before = await subject.reconciles()
     meter, began = Meter(bench, subject.pid), time.monotonic()
     up = asyncio.create_task(
         models.until(bench.people, DEPLOYMENTS, set(names), _is_up, key=lambda name: name[: len(WARM)])
@@ -122,6 +124,7 @@ async def burst(leg: Leg, bench: Bench, subject: Operator, names: list[str], lim
     counts, events = figures.split(audit.writes())
     leg.writes = {what: round(n / leg.objects, 2) for what, n in sorted(counts.items())}
     leg.events = round(events / leg.objects, 2)
+    leg.reconciles = (await subject.reconciles() - before) / leg.objects
 
 
 def _is_up(seen: Seen) -> bool:
@@ -153,10 +156,10 @@ async def idling(leg: Leg, bench: Bench, subject: Operator, seconds: float) -> N
     """Nothing happens for `seconds`."""
     audit = Audit(bench.control.audit_log, OPERATOR)
     audit.mark()
-    spent, looks = cpu_seconds(subject.pid), (await subject.metrics())["optimodel_reconciles_total"]
+    spent, looks = cpu_seconds(subject.pid), await subject.reconciles()
     await asyncio.sleep(seconds)
     counts, events = figures.split(audit.writes())
-    looks = (await subject.metrics())["optimodel_reconciles_total"] - looks
+    looks = await subject.reconciles() - looks
     leg.idle = {"seconds": seconds, "writes": counts.total(), "events": events, "reconciles": looks}
     leg.idle["cpu_s"] = cpu_seconds(subject.pid) - spent
 
@@ -216,7 +219,7 @@ def show(leg: Leg) -> None:
     head = f"{leg.kind:8} N={leg.objects}: all Ready {leg.ready_s:.1f} s"
     per = f"{sum(leg.writes.values()):.2f} writes an object" + (f" + {leg.events:.2f} Events" if leg.events else "")
     rest = f"control plane {leg.control_cpu_s:.0f} CPU-s, others busy on {leg.others_cpu_share:.2f} CPUs"
-    own = f", {leg.cpu_ms:.1f} ms CPU an object, peak {leg.peak_mib:.0f} MiB" if leg.cpu_ms else ""
+    own = f", {leg.cpu_ms:.1f} ms CPU an object, {leg.reconciles:.1f} reconciles, peak {leg.peak_mib:.0f} MiB" if leg.cpu_ms else ""
     print(f"{head}{own}, {per}; {rest}", flush=True)
     print("    " + ", ".join(f"{what} {n:g}" for what, n in leg.writes.items()), flush=True)
     for name, found in (("restart", leg.restart), ("idle", leg.idle)):

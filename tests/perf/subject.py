@@ -70,6 +70,10 @@ class Operator:
             found[name] = found.get(name, 0.0) + float(value)
         return found
 
+    async def reconciles(self) -> float:
+        """How many reconciles it has done."""
+        return (await self.metrics()).get("optimodel_reconciles_total", 0.0)
+
     async def leading(self, seconds: float = 60.0) -> None:
         """Return once it may write."""
         end = time.monotonic() + seconds
