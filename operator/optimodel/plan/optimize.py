@@ -54,7 +54,7 @@ def optimize(s: Snapshot, target: Target, *, retry: bool) -> Work:
     known = target.revision.status if target.revision else ModelRevisionStatus()
     evaluation = identity.evaluation_hash(s.spec.optimization.gates, s.spec.data, s.spec.optimization.target.shapes)
     if known.phase != "Pending" and known.evaluation == evaluation and not (retry and known.phase == "Rejected"):
-        return _done(s, known)
+        return _done(s, target, known)
     if s.spec.suspend:
         return Work(known, s.status.attempt, delete=_others(s, keep=""), steps=s.status.steps)
     attempt = _attempt(s, target, evaluation, retry=retry)
@@ -69,13 +69,15 @@ def optimize(s: Snapshot, target: Target, *, retry: bool) -> Work:
     return _run(s, target, known, attempt, evaluation)
 
 
-def _done(s: Snapshot, known: ModelRevisionStatus) -> Work:
-    """The revision is judged; a Job of another revision that still runs is not wanted any more."""
+def _done(s: Snapshot, target: Target, known: ModelRevisionStatus) -> Work:
+    """The revision is judged; a Job of another revision that still runs is not wanted any more, and how that one's attempts
+    went is forgotten with its failure: should it be asked for again, its last Job tells, or a new one."""
     rejected = known.phase == "Rejected"
     failure = _rejection(known) if rejected else None
+    last = s.status.attempt
     return Work(
         known,
-        s.status.attempt,
+        last if last and last.revision == target.hash else None,
         delete=_others(s, keep="", live_only=True),
         steps=known.steps,
         failure=failure,

@@ -17,7 +17,10 @@ from .revise import Target
 from .types import Revision, Snapshot
 from .validate import Refusal
 
-SUMMARIES = 10
+MESSAGE = 1000
+"""Longest message that is written."""
+SUMMARIES = 64
+"""Revisions that are listed: as many as the schema holds, more than are ever kept."""
 
 
 @dataclass(frozen=True)
@@ -72,16 +75,15 @@ def _failure(s: Snapshot, f: Facts) -> Failure | None:
     if found is None:
         served = f.target is not None and f.decision.stable == f.target.hash
         return None if served else last
-    if last and (last.component, last.reason, last.message) == (found.component, found.reason, found.message):
+    message = found.message[:MESSAGE]
+    if last and (last.component, last.reason, last.message) == (found.component, found.reason, message):
         return last
-    return Failure(
-        found.component, found.reason, found.message[:1000], found.pod, found.exit_code, found.time or stamp(s.now)
-    )
+    return Failure(found.component, found.reason, message, found.pod, found.exit_code, found.time or stamp(s.now))
 
 
 def _conditions(s: Snapshot, f: Facts, failure: Failure | None) -> Iterator[Condition]:
     def say(type: str, status: ConditionStatus, reason: str, message: str = "") -> Condition:
-        return Condition(type, status, reason, message[:1000], observed_generation=s.meta.generation)
+        return Condition(type, status, reason, message[:MESSAGE], observed_generation=s.meta.generation)
 
     yield say(c.READY, *_ready(s, f))
     up = any(

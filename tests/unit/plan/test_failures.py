@@ -55,6 +55,30 @@ def test_what_only_the_spec_can_mend_waits_for_the_spec(reason: str, code: int) 
     assert w.condition("Ready")
 
 
+def test_a_revision_that_failed_says_so_again_when_it_is_asked_for_again() -> None:
+    w, bad = World(), {"s3": {"url": "s3://models/bad"}}
+    w.serve()
+    w.edit(source=bad)
+    w.settle()
+    w.end_job(failed("PickleWeights"), code=10)
+    w.edit(source=SPEC["source"])
+    w.settle()
+    assert w.condition("Ready") and "lastFailure" not in w.status
+    w.edit(source=bad)
+    w.settle()
+    assert w.condition("Stalled", "True", "PickleWeights") and w.status["lastFailure"]["reason"] == "PickleWeights"
+
+
+def test_a_message_longer_than_the_status_holds_is_written_once() -> None:
+    w = World()
+    w.settle()
+    gates = tuple(GateResult(f"gate-{n}", "CosineMean", "Fail", message="too far off. " * 9) for n in range(12))
+    w.end_job(result(outcome="Failed", reason="GateFailed", gates=gates), code=12)
+    rest = w.version
+    w.pass_time(60)
+    assert w.version == rest
+
+
 def test_out_of_memory_is_mended_by_more_memory() -> None:
     w = World()
     w.settle()
