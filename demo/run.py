@@ -52,7 +52,7 @@ def phase(title: str, times: list[tuple[str, float]]) -> Iterator[None]:
     print(f"   {times[-1][1]:.1f} s", flush=True)
 
 
-def model(per_channel: bool) -> Obj:
+def model(per_channel: bool = True, refresh: str = "") -> Obj:
     """The OptimizedModel: MiniLM-L6 to int8, two gates, autoscaling, a canary of three steps."""
     steps: list[Obj] = [
         {"name": "export", "type": "Export"},
@@ -76,7 +76,7 @@ def model(per_channel: bool) -> Obj:
         "metadata": {"name": NAME, "namespace": NAMESPACE},
         "spec": {
             "task": "TextEmbedding",
-            "source": {"s3": stage.s3("demo/source/minilm")},
+            "source": {"s3": stage.s3("demo/source/minilm")} | ({"refresh": refresh} if refresh else {}),
             "artifacts": {"s3": stage.s3("demo/artifacts"), "deletionPolicy": "Delete"},
             "data": [{"name": "held-out", "s3": stage.s3("demo/data/held-out.jsonl")}],
             "optimization": {"steps": steps, "gates": gates},
@@ -107,7 +107,7 @@ def follow(kubectl: stage.Kubectl, done: Callable[[Obj], bool], seconds: float) 
         found = kubectl.get("optimizedmodel", NAMESPACE, NAME) or {"metadata": {"generation": 0}}
         for line in view.changes(seen, found):
             print(f"  {time.monotonic() - begun:6.1f} s  {line}", flush=True)
-        if view.is_stalled(found):
+        if view.is_stalled(found) and not done(found):
             raise Broken(f"the model is stalled: {view.condition(found, 'Stalled')['message']}")
         return found if done(found) else None
 
@@ -147,6 +147,16 @@ def compare(kubectl: stage.Kubectl, texts: list[str]) -> None:
         promise(worst <= TOLERANCE, f"{len(got)} answers over {way} equal the artifact's own to {worst:.1e}")
 
 
+def refused(kubectl: stage.Kubectl) -> None:
+    """A version that is compressed too coarsely: its gate stops it, and nobody's traffic moves."""
+    old = (kubectl.get("optimizedmodel", NAMESPACE, NAME) or {})["status"]["stableRevision"]
+    kubectl.apply(model(per_channel=False))
+    om = follow(kubectl, view.is_stalled, 600)
+    verdicts = {g["name"]: g["verdict"] for g in om["status"]["gates"]}
+    promise(verdicts == {"meaning": "Fail", "size": "Pass"}, f"the gates say {verdicts}")
+    promise(view.weights(om) == {old: 100}, f"revision {old} keeps all traffic")
+
+
 def weight(kubectl: stage.Kubectl) -> None:
     """A second version through the canary, the approval given by the command line."""
 
@@ -154,8 +164,8 @@ def weight(kubectl: stage.Kubectl) -> None:
         return bool((om.get("status", {}).get("rollout") or {}).get("phase") == "AwaitingApproval")
 
     old = (kubectl.get("optimizedmodel", NAMESPACE, NAME) or {})["status"]["stableRevision"]
-    kubectl.apply(model(per_channel=False))
-    om = follow(kubectl, awaits, 900)
+    kubectl.apply(model(refresh="2"))
+    om = follow(kubectl, awaits, 600)
     shares = view.weights(om)
     promise(shares.get(old) == 50 and sum(shares.values()) == 100, f"traffic before the approval: {shares}")
     print("  $ kubectl optimodel approve", NAME)
@@ -195,11 +205,13 @@ def _run(times: list[tuple[str, float]]) -> None:
         stage.tenant(kubectl, NAMESPACE)
         texts = upload()
     with phase("kubectl apply: optimized, proved, served", times):
-        kubectl.apply(model(per_channel=True))
+        kubectl.apply(model())
         om = follow(kubectl, view.is_ready, 1200)
     figures(kubectl, om)
     with phase(f"{QUESTIONS} answers through the gateway", times):
         compare(kubectl, texts[:QUESTIONS])
+    with phase("a version that misses its gate", times):
+        refused(kubectl)
     with phase("a second version through the canary", times):
         weight(kubectl)
     print(kubectl("get", "optimizedmodels", "-n", NAMESPACE))
