@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ..api.durations import seconds
 from ..recipes import rules
+from ..resources.routes import kinds
 from .types import Snapshot
 
 
@@ -49,12 +50,7 @@ def _durations(s: Snapshot) -> Iterator[Refusal]:
 
 
 def _router(s: Snapshot) -> Iterator[Refusal]:
-    router = s.spec.rollout.router
-    if router is None:
-        return
-    needed = {"HTTPRoute"} if router.hostnames.http or not router.hostnames.grpc else set()
-    needed |= {"GRPCRoute"} if router.hostnames.grpc else set()
-    missing = sorted(needed & s.missing_kinds)
+    missing = [kind for kind in kinds(s.spec.rollout.router) if kind in s.missing_kinds]
     if missing:
         text = f"this cluster has no {' and no '.join(missing)}. Install the Gateway API CRDs, or remove spec.rollout.router."
         yield Refusal("RouterUnavailable", text, terminal=False)

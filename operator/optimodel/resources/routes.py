@@ -19,6 +19,14 @@ HEADER = "x-model-revision"
 _REF_DEFAULTS = {"group": "gateway.networking.k8s.io", "kind": "Gateway"}
 
 
+def kinds(router: Router | None) -> tuple[str, ...]:
+    """The kinds of route that a router asks for: by its hostnames, HTTP where it names none."""
+    if router is None:
+        return ()
+    http = ("HTTPRoute",) if router.hostnames.http or not router.hostnames.grpc else ()
+    return (*http, "GRPCRoute") if router.hostnames.grpc else http
+
+
 def http_route(
     *,
     name: str,
