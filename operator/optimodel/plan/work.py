@@ -43,9 +43,12 @@ def read(job: Manifest | None, all_pods: Iterable[Manifest], now: datetime) -> J
     mine = [p for p in all_pods if p["metadata"].get("labels", {}).get("job-name") == name]
     result = _result(mine)
     conditions = {c["type"]: c for c in job.get("status", {}).get("conditions", []) if c.get("status") == "True"}
-    if "Complete" in conditions or "SuccessCriteriaMet" in conditions:
-        return _succeeded(result)
     failed = conditions.get("Failed") or conditions.get("FailureTarget")
+    complete = "Complete" in conditions or "SuccessCriteriaMet" in conditions
+    if (complete or failed) and any(map(_works, mine)):
+        return JobState("Running")
+    if complete:
+        return _succeeded(result)
     if failed:
         return _failed(failed.get("reason", ""), mine, result)
     if (
@@ -59,6 +62,11 @@ def read(job: Manifest | None, all_pods: Iterable[Manifest], now: datetime) -> J
     if held:
         return JobState("Waiting", held.reason, held.message, "pod", held.pod)
     return JobState("Running")
+
+
+def _works(pod: Manifest) -> bool:
+    """As far as we have seen. Of a Job that has ended, the news of the pod's own end, with its result, is on its way."""
+    return pod.get("status", {}).get("phase") in ("Pending", "Running") and not pods.is_deleting(pod)
 
 
 def _succeeded(result: Result | None) -> JobState:

@@ -170,6 +170,21 @@ def test_a_lost_result_is_looked_up_by_another_job() -> None:
     assert w.condition("Ready")
 
 
+def test_a_job_whose_end_is_seen_before_its_pods_keeps_its_result() -> None:
+    w = World()
+    w.settle()
+    job = w.get("Job", w.names("Job")[0])
+    labels = job["spec"]["template"]["metadata"]["labels"] | {"job-name": job["metadata"]["name"]}
+    w.pod("p", labels, "worker", {"running": {}}, phase="Running")
+    w.put({**job, "status": {"conditions": [{"type": "Complete", "status": "True"}]}})
+    w.settle()
+    assert w.condition("Ready", "False", "Optimizing") and "lastFailure" not in w.status
+    left = {"terminated": {"exitCode": 0, "message": msgspec.json.encode(result()).decode()}}
+    w.pod("p", labels, "worker", left, phase="Succeeded")
+    w.settle()
+    assert w.condition("Optimized") and number(w) == 1
+
+
 def test_retry_is_heard_at_once_and_only_once() -> None:
     w = World()
     w.settle()
