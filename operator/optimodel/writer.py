@@ -63,7 +63,7 @@ class Writer:
         return 0 < self._store.version(MODEL, *key) < self._written.get(key, 0)
 
     async def write(self, key: tuple[str, str], plan: Plan) -> None:
-        """Finalizers to add, hand-overs, applies, revision status, status, deletes, events, finalizers to remove, in this order.
+        """Finalizers to add, hand-overs, applies, revision status, status, routes, deletes, events, finalizers to remove, in this order.
 
         A refused apply does not keep the rest from being written; the first refusal is raised at the end.
         Raises `ApiError` and `NotLeading`.
@@ -87,13 +87,15 @@ class Writer:
             self._keep(manifest["kind"], await self._api.apply(manifest, manager=names.HANDOVER_MANAGER))
         for manifest in plan.apply:
             await self._try_apply(manifest, uid, refused)
-        self._remember(uid, refused)
         for name, status in sorted(plan.revision_status.items()):
             revision = self._store.get("ModelRevision", owner["metadata"]["namespace"], name)
             if revision is not None:
                 await self._status(revision, status)
         if plan.status is not None:
             await self._status(self._current(owner), plan.status)
+        for manifest in plan.routes:
+            await self._try_apply(manifest, uid, refused)
+        self._remember(uid, refused)
         for ref in plan.delete:
             await self._delete(ref)
         for event in plan.events:

@@ -56,9 +56,10 @@ def _plan(s: Snapshot, f: report.Facts) -> Plan:
     written = {names.revision(s.meta.name, f.target.hash): work.write} if work.write and f.target else {}
     return Plan(
         handover=serving.handover,
-        apply=(*_revision(s, f), *_fence(s), *work.apply, *serving.apply, *traffic.objects(s, decision)),
+        apply=(*_revision(s, f), *_fence(s), *work.apply, *serving.apply, *traffic.stable_service(s, decision)),
         revision_status={k: plain(v) for k, v in written.items()},
         status=status,
+        routes=traffic.wanted_routes(s, decision),
         delete=(*work.delete, *traffic.surplus(s), *serving.delete, *_history(s, f)),
         events=(*(Event(e.type, e.reason, e.message) for e in decision.events), *work.events),
         finalizers=finalize.wanted(s),

@@ -1,4 +1,4 @@
-"""Move traffic: what the rollout machine sees of us, and the routes and the stable Service that follow from its decision."""
+"""Move traffic: what the rollout machine sees of us, and the stable Service and the routes that follow from its decision."""
 
 from __future__ import annotations
 
@@ -63,34 +63,35 @@ def _wanted(s: Snapshot) -> dict[str, tuple[Manifest, ...]]:
     return kinds
 
 
-def objects(s: Snapshot, decision: Decision) -> tuple[dict[str, Any], ...]:
-    """The stable Service, and the routes at the decided weights."""
-    owner = parts.owner(s.meta.name, s.meta.uid)
-    name, namespace = s.meta.name, s.meta.namespace
-    found: list[dict[str, Any]] = []
-    if decision.stable:
-        found.append(
-            service(
-                name=name, namespace=namespace, model=name, revision=decision.stable, component="route", owner=owner
-            )
-        )
+def stable_service(s: Snapshot, decision: Decision) -> tuple[dict[str, Any], ...]:
+    """The Service under the object's own name, once a revision is stable."""
+    if not decision.stable:
+        return ()
+    name, owner = s.meta.name, parts.owner(s.meta.name, s.meta.uid)
+    revision = decision.stable
+    return (
+        service(name=name, namespace=s.meta.namespace, model=name, revision=revision, component="route", owner=owner),
+    )
+
+
+def wanted_routes(s: Snapshot, decision: Decision) -> tuple[dict[str, Any], ...]:
+    """The routes at the decided weights."""
     router = s.spec.rollout.router
     if router is None or not decision.weights:
-        return tuple(found)
+        return ()
     builders = {"HTTPRoute": routes.http_route, "GRPCRoute": routes.grpc_route}
-    for kind in _wanted(s):
-        found.append(
-            builders[kind](
-                name=name,
-                namespace=namespace,
-                model=name,
-                router=router,
-                weights=decision.weights,
-                named=decision.named,
-                owner=owner,
-            )
+    return tuple(
+        builders[kind](
+            name=s.meta.name,
+            namespace=s.meta.namespace,
+            model=s.meta.name,
+            router=router,
+            weights=decision.weights,
+            named=decision.named,
+            owner=parts.owner(s.meta.name, s.meta.uid),
         )
-    return tuple(found)
+        for kind in _wanted(s)
+    )
 
 
 def surplus(s: Snapshot) -> tuple[Ref, ...]:

@@ -138,13 +138,15 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done, in this order: apply, revision status, status, delete, events, finalizers."""
+    """What is to be done, in this order: apply, revision status, status, routes, delete, events, finalizers."""
 
     handover: tuple[dict[str, Any], ...] = ()
     """Partial manifests applied first under a manager of their own, so that a field we give up keeps its value."""
     apply: tuple[dict[str, Any], ...] = ()
     revision_status: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     status: dict[str, Any] | None = None
+    routes: tuple[dict[str, Any], ...] = ()
+    """Applied after the status that promises their weights: who dies between the two goes on, and takes no weight back."""
     delete: tuple[Ref, ...] = ()
     events: tuple[Event, ...] = ()
     finalizers: tuple[str, ...] | None = None

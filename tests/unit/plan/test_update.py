@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from .world import ROUTER, RUNTIME, SPEC, World, result
 
 CANARY = {
@@ -84,6 +86,16 @@ def test_the_canary_moves_step_by_step() -> None:
     w.pass_time(6)
     assert w.names("Deployment") == [f"m-{new}"]
     assert w.condition("Ready") and w.status["phase"] == "Ready"
+
+
+def test_who_dies_before_the_status_takes_no_weight_back() -> None:
+    w, old, new = canary()
+    w.start_pods()
+    w.accept_routes()
+    w.now += timedelta(seconds=30)
+    w.step(dies=True)
+    w.settle()
+    assert w.weights() == {old: 50, new: 50}
 
 
 def test_a_candidate_that_stops_answering_goes_back_and_is_not_tried_again() -> None:

@@ -105,19 +105,23 @@ class World:
         model["metadata"]["annotations"] = {names.ACTION: action}
         self.put(model)
 
-    def step(self) -> Plan:
-        """One reconcile: decide and carry out."""
+    def step(self, dies: bool = False) -> Plan:
+        """One reconcile: decide and carry out. One that `dies` does so before it writes the status."""
         seen = take(self.store, "a", "m", PLATFORM, self.now)
         assert seen is not None
         plan = decide(seen)
         for manifest in plan.apply:
             self._apply(manifest)
+        if dies:
+            return plan
         for name, status in plan.revision_status.items():
             self.put({**self.get("ModelRevision", name), "status": status})
         model = self.get(MODEL)
         if plan.status is not None and plan.status != model.get("status"):
             self.written.append(plan.status)
             self.put({**model, "status": plan.status})
+        for manifest in plan.routes:
+            self._apply(manifest)
         for gone in plan.delete:
             found = self.store.get(gone.kind, gone.namespace, gone.name)
             if found:
