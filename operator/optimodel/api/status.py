@@ -93,7 +93,7 @@ class OptimizedModelStatus(Struct, frozen=True):
     """What is the case. `observedGeneration` is the object's own."""
 
     observed_generation: int = 0
-    phase: Phase = "Pending"
+    phase: Phase | None = None
     conditions: tuple[Condition, ...] = ()
     revision: str = ""
     """Hash of this generation's revision."""
