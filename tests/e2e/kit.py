@@ -81,7 +81,12 @@ class House:
 
     def until(self, done: Callable[[], Any], seconds: float, name: str, every: float = 0.5) -> Any:
         """Poll; the model's state is in the message when it is too late."""
-        return stage.until(done, seconds, lambda: "\n".join(view.summary(self.om(name))), every)
+
+        def state() -> str:
+            found = self.kubectl.get("optimizedmodel", self.namespace, name)
+            return "\n".join(view.summary(found)) if found else name
+
+        return stage.until(done, seconds, state, every)
 
     def until_om(self, name: str, done: Callable[[Obj], Any], seconds: float, every: float = 0.3) -> Obj:
         """Poll the object until `done`; the object then."""
