@@ -139,6 +139,7 @@ class Leader:
             return Outcome.UNKNOWN
         except (ApiError, TimeoutError) as error:
             log.warning("Lease: %s", error or "time-out")
+            self._seen = ("", "")  # what could not be read has not been seen to stand still: the holder gets its chance
             return Outcome.UNKNOWN
         if outcome is Outcome.HELD:
             self._renewed = began
