@@ -14,6 +14,7 @@ import shutil
 import ssl
 import tempfile
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -77,8 +78,9 @@ class Rule:
 
     The first ``skip`` matches pass, then ``times`` are hit (None: all). ``delay`` is in seconds and comes first. Then one
     of: ``status`` answers it (with ``retry_after`` in seconds); ``drop`` closes the connection before the request is
-    forwarded, or after the server has carried it out; for watches, ``cut_after`` seconds ends the stream, with an ERROR
-    event of ``watch_error`` first if set.
+    forwarded, or after the server has carried it out; ``crash`` is called when the server has carried it out and nobody
+    heard of it, then the connection closes; for watches, ``cut_after`` seconds ends the stream, with an ERROR event of
+    ``watch_error`` first if set.
     """
 
     verb: str = ".*"
@@ -91,6 +93,7 @@ class Rule:
     status: int | None = None
     retry_after: int | None = None
     drop: Literal["before", "after"] | None = None
+    crash: Callable[[], object] | None = None
     cut_after: float | None = None
     watch_error: int | None = None
     seen: int = field(default=0, init=False)
@@ -218,9 +221,11 @@ class FaultProxy:
             headers["Impersonate-Group"] = "system:masters"
         url = URL(self._upstream + request.raw_path, encoded=True)
         body = await request.read()
-        async with self._session.request(request.method, url, headers=headers, data=body) as answer:
-            if rule.drop == "after":
+        async with self._session.request(request.method, url, headers=headers, data=body or None) as answer:
+            if rule.drop == "after" or rule.crash is not None:
                 await answer.read()
+                if rule.crash is not None:
+                    rule.crash()
                 return abort(request)
             reply = web.StreamResponse(status=answer.status)
             for name, value in answer.headers.items():

@@ -94,10 +94,22 @@ class Cluster:
         return found
 
 
-class Operator:
-    """The toy operator's process. `kill` and `end` wait for it."""
+TOY = (str(REPO / "tests" / "integration" / "toy.py"),)
+REAL = ("-m", "optimodel.app")
 
-    def __init__(self, cluster: Cluster, log: Path, uid: str, kubeconfig: Path | None = None, **env: str) -> None:
+
+class Operator:
+    """A process of the toy operator, or of another `program` (python's arguments). `end` waits for it."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        log: Path,
+        uid: str,
+        kubeconfig: Path | None = None,
+        program: tuple[str, ...] = TOY,
+        **env: str,
+    ) -> None:
         self.port = free_port()
         given = {
             "KUBECONFIG": str(kubeconfig or cluster.api.kubeconfig),
@@ -108,8 +120,7 @@ class Operator:
             "POD_UID": uid,
         }
         self.log = log.open("ab")
-        command = [sys.executable, str(REPO / "tests" / "integration" / "toy.py")]
-        self.process = subprocess.Popen(command, env={**os.environ, **given, **env}, stderr=self.log)
+        self.process = subprocess.Popen([sys.executable, *program], env={**os.environ, **given, **env}, stderr=self.log)
 
     def ask(self, path: str) -> tuple[int, str]:
         """A page of the health server; 0 = no answer."""
