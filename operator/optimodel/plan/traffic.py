@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from ..api import names
+from ..api.spec import Router
 from ..resources import pod as parts
 from ..resources import routes
 from ..resources.service import service
@@ -52,15 +54,8 @@ def route_state(s: Snapshot) -> RouteState:
 
 def _wanted(s: Snapshot) -> dict[str, tuple[Manifest, ...]]:
     """Kinds of route that the spec asks for, with those that exist."""
-    router = s.spec.rollout.router
-    if router is None:
-        return {}
-    kinds = {}
-    if router.hostnames.http or not router.hostnames.grpc:
-        kinds["HTTPRoute"] = s.http_routes
-    if router.hostnames.grpc:
-        kinds["GRPCRoute"] = s.grpc_routes
-    return kinds
+    have = {"HTTPRoute": s.http_routes, "GRPCRoute": s.grpc_routes}
+    return {kind: have[kind] for kind in routes.kinds(s.spec.rollout.router)}
 
 
 def stable_service(s: Snapshot, decision: Decision) -> tuple[dict[str, Any], ...]:
@@ -77,11 +72,16 @@ def stable_service(s: Snapshot, decision: Decision) -> tuple[dict[str, Any], ...
 def wanted_routes(s: Snapshot, decision: Decision) -> tuple[dict[str, Any], ...]:
     """The routes at the decided weights."""
     router = s.spec.rollout.router
-    if router is None or not decision.weights:
-        return ()
+    return tuple(_routes(s, decision, router)) if router and decision.weights else ()
+
+
+def _routes(s: Snapshot, decision: Decision, router: Router) -> Iterator[dict[str, Any]]:
+    """A hostname that another object holds is not claimed: routes that exist stay where they are, and only weights move."""
     builders = {"HTTPRoute": routes.http_route, "GRPCRoute": routes.grpc_route}
-    return tuple(
-        builders[kind](
+    for kind, have in _wanted(s).items():
+        if kind in s.missing_kinds or (s.route_conflict and not have):
+            continue
+        route = builders[kind](
             name=s.meta.name,
             namespace=s.meta.namespace,
             model=s.meta.name,
@@ -90,8 +90,9 @@ def wanted_routes(s: Snapshot, decision: Decision) -> tuple[dict[str, Any], ...]
             named=decision.named,
             owner=parts.owner(s.meta.name, s.meta.uid),
         )
-        for kind in _wanted(s)
-    )
+        if s.route_conflict:
+            route["spec"] = {**have[0]["spec"], "rules": route["spec"]["rules"]}
+        yield route
 
 
 def surplus(s: Snapshot) -> tuple[Ref, ...]:
