@@ -11,8 +11,8 @@ from ..api.status import ModelRevisionStatus
 from ..resources import pod as parts
 from ..resources.network import network_policy
 from ..resources.revision import model_revision
-from . import finalize, report, serve, traffic
-from .optimize import Work, optimize
+from . import finalize, pods, report, serve, traffic
+from .optimize import Work, optimize, ref
 from .revise import Target, target
 from .types import Event, Plan, Ref, Snapshot
 from .validate import Refusal, refuse
@@ -60,7 +60,7 @@ def _plan(s: Snapshot, f: report.Facts) -> Plan:
         revision_status={k: plain(v) for k, v in written.items()},
         status=status,
         routes=traffic.wanted_routes(s, decision),
-        delete=(*work.delete, *traffic.surplus(s), *serving.delete, *_history(s, f)),
+        delete=(*work.delete, *traffic.surplus(s), *serving.delete, *_history(s, f), *_unfenced(s)),
         events=(*(Event(e.type, e.reason, e.message) for e in decision.events), *work.events),
         finalizers=finalize.wanted(s),
         probes=serving.probes,
@@ -88,6 +88,13 @@ def _fence(s: Snapshot) -> Iterable[dict[str, Any]]:
             owner=parts.owner(s.meta.name, s.meta.uid),
         ),
     )
+
+
+def _unfenced(s: Snapshot) -> Iterable[Ref]:
+    """NetworkPolicies of a time when the installation asked for them."""
+    if s.platform.network_policy:
+        return ()
+    return tuple(ref(p) for p in s.network_policies if not pods.is_deleting(p))
 
 
 def _history(s: Snapshot, f: report.Facts) -> Iterable[Ref]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
-from .world import ROUTER, RUNTIME, SPEC, World, result
+from optimodel.plan.decide import decide
+from optimodel.snapshot import take
+
+from .world import PLATFORM, ROUTER, RUNTIME, SPEC, World, result
 
 CANARY = {
     "router": ROUTER,
@@ -181,3 +185,14 @@ def test_replicas_pass_to_an_autoscaler_without_a_reset() -> None:
     (kept,) = w.step().handover
     assert kept["spec"] == {"replicas": 3}
     assert w.step().handover == ()
+
+
+def test_a_fence_goes_when_the_installation_wants_none() -> None:
+    w = World()
+    w.serve()
+    seen = take(w.store, "a", "m", replace(PLATFORM, network_policy=True), w.now)
+    assert seen is not None
+    [fence] = [m for m in decide(seen).apply if m["kind"] == "NetworkPolicy"]
+    w.put(fence)
+    w.settle()
+    assert w.names("NetworkPolicy") == [] and w.condition("Ready")
