@@ -41,7 +41,7 @@ def decide(s: Snapshot, target: Target | None, *, deployable: bool, handled: str
 
 def action(s: Snapshot) -> str:
     """What a person asks for, cut to what the status can hold."""
-    return s.meta.annotations.get(names.ACTION, "").strip()[:MAX_ACTION]
+    return s.meta.annotations.get(names.ACTION, "")[:MAX_ACTION].strip()
 
 
 def route_state(s: Snapshot) -> RouteState:

@@ -196,6 +196,16 @@ def test_retry_is_heard_at_once_and_only_once() -> None:
     assert w.condition("Stalled") and number(w) == 2
 
 
+def test_an_action_that_is_cut_at_a_blank_is_heard_once() -> None:
+    w = World()
+    w.settle()
+    w.end_job(failed("PickleWeights"), code=10)
+    w.act(f"retry {w.status['revision']}".ljust(600) + "because")
+    w.settle()
+    w.end_job(failed("PickleWeights"), code=10)
+    assert w.condition("Stalled") and number(w) == 2 and "ActionRefused" not in w.events
+
+
 def test_a_model_that_triton_cannot_load_is_stalled_after_the_deadline() -> None:
     w = World(SPEC | {"rollout": {"progressDeadline": "2m"}})
     w.settle()
