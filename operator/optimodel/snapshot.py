@@ -112,8 +112,16 @@ def _runtime(store: Store, namespace: str, spec: OptimizedModelSpec) -> TritonRu
 
 
 def _in_use(store: Store, namespace: str, name: str) -> frozenset[str]:
-    """Artifact digests that revisions of other models of the namespace name."""
-    others = (r for r in store.list("ModelRevision", namespace) if r["spec"].get("model") != name)
+    """Artifact digests that revisions of other models of the namespace name. Models that are removing theirs do not count:
+    else two that share a digest and go together would each leave it to the other."""
+
+    def stays(model: str) -> bool:
+        raw = store.get(MODEL, namespace, model) or {"metadata": {}}
+        removes = raw.get("spec", {}).get("artifacts", {}).get("deletionPolicy") == "Delete"
+        return not (removes and "deletionTimestamp" in raw["metadata"])
+
+    found = (r for r in store.list("ModelRevision", namespace) if r["spec"]["model"] != name)
+    others = (r for r in found if stays(r["spec"]["model"]))
     artifacts: Iterator[Any] = ((r.get("status") or {}).get("artifact") or {} for r in others)
     return frozenset(a["digest"] for a in artifacts if "digest" in a)
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import msgspec
+
 from ..api import names
 from ..api.contract import CleanupInput
+from ..api.spec import plain
 from ..resources.job import cleanup_job
 from . import pods
 from .optimize import ref
@@ -42,7 +45,12 @@ def finalize(s: Snapshot) -> Plan:
         return _release(s, Event("Warning", "ArtifactsRetained", f"{kept}; the bytes stay in the store"), job)
     assert s.meta.deleting is not None
     left = (s.meta.deleting + PATIENCE - s.now).total_seconds()
-    return Plan(apply=() if job else (_cleanup(s, name, digests),), delete=_workers(s), requeue_after=max(left, 1.0))
+    return Plan(
+        apply=() if job else (_cleanup(s, name, digests),),
+        status=plain(msgspec.structs.replace(s.status, phase="Deleting")),
+        delete=_workers(s),
+        requeue_after=max(left, 1.0),
+    )
 
 
 def _why_kept(s: Snapshot, job: Manifest | None, state: str) -> str:

@@ -38,10 +38,33 @@ def test_delete_removes_the_artifacts_by_a_job_with_the_tenants_secret() -> None
     assert finalizers(w) == [FINALIZER]
     w.step()
     job = w.get("Job", next(n for n in w.names("Job") if "cleanup" in n))
+    assert w.status["phase"] == "Deleting" and w.status["stableRevision"]
     assert "sha256:aa" in str(job) and "secretKeyRef" in str(job) and "ownerReferences" not in job["metadata"]
     w.put({**job, "status": {"conditions": [{"type": "Complete", "status": "True"}]}})
     w.step()
     assert finalizers(w) == [] and "ArtifactsDeleted" in w.events
+
+
+def other(w: World, policy: str) -> None:
+    """Another object that names the same artifact, and is deleted too."""
+    meta = {"name": "o", "namespace": "a", "generation": 1, "deletionTimestamp": w.now.isoformat()}
+    artifacts = SPEC["artifacts"] | {"deletionPolicy": policy}
+    w.put({"kind": MODEL, "metadata": meta, "spec": SPEC | {"artifacts": artifacts}})
+    [mine] = w.names("ModelRevision")
+    revision = w.get("ModelRevision", mine)
+    revision["metadata"] = {"name": "o-1", "namespace": "a", "labels": {}}
+    w.put({**revision, "spec": revision["spec"] | {"model": "o"}})
+
+
+def test_an_artifact_of_two_that_go_together_goes_unless_one_retains_it() -> None:
+    w = leaving("Delete")
+    other(w, "Retain")
+    w.step()
+    assert finalizers(w) == [] and not [n for n in w.names("Job") if "cleanup" in n]
+    w = leaving("Delete")
+    other(w, "Delete")
+    w.step()
+    assert [n for n in w.names("Job") if "cleanup" in n]
 
 
 def test_a_terminating_namespace_lets_go_at_once() -> None:
