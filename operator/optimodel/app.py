@@ -169,7 +169,6 @@ class App:
             tasks = await kopf.spawn_tasks(
                 registry=registry,
                 settings=settings,
-                memories=handlers.Forgetful(),
                 standalone=True,
                 **handlers.scope(self.settings.namespaces),
             )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Hashable, Iterable, Iterator
 from typing import Any
 
 import kopf
+from kopf._cogs.clients import watching
 from kopf._cogs.configs.arrays import SelectorMapping
-from kopf._core.reactor.inventory import ResourceMemories, ResourceMemory
 
-from .adapters.kinds import KINDS, WATCHED, Kind
+from .adapters.kinds import KINDS, WATCHED
 from .api import names
 from .machinery.queue import WorkQueue
 from .machinery.store import Obj, Store
@@ -99,28 +99,13 @@ def register(registry: kopf.OperatorRegistry, router: Router, settings: kopf.Ope
     kopf.on.login(registry=registry)(_login)
     settings.watching.label_selectors = _Selectors(router)
     for kind in WATCHED:
-        taken = _taker(kind, router)
-        kopf.on.event(kind.group, kind.version, kind.plural, registry=registry, id=kind.plural, when=taken)(_never)
+        kopf.on.event(kind.group, kind.version, kind.plural, registry=registry, id=kind.plural)(_never)
         if kind.owned:
             settings.watching.label_selectors[kind.group, kind.version, kind.plural] = names.SELECTOR
 
 
-def _taker(kind: Kind, router: Router) -> Callable[..., bool]:
-    """Takes the event in kopf's filter, which is told everything that a handler is told and costs half as much. An error
-    here would end the watches, so a body that cannot be taken is left to the next sweep."""
-
-    def taken(event: Any, **_: Any) -> bool:
-        try:
-            router.ingest(kind.kind, event["type"], event["object"])
-        except Exception:
-            log.exception("%s: an event could not be taken", kind.kind)
-        return False
-
-    return taken
-
-
 async def _never(**_: Any) -> None:
-    """kopf wants a handler behind every filter."""
+    """kopf watches what has a handler; this one is never called, for the events end in `_stream`."""
 
 
 def _login(**options: Any) -> kopf.ConnectionInfo | None:
@@ -137,10 +122,40 @@ class _Selectors(SelectorMapping[str]):
         self._kinds = {(kind.group, kind.plural): kind.kind for kind in WATCHED}
 
     def collect(self, resource: Any) -> list[str]:
-        kind = self._kinds.get((resource.group, resource.plural))
+        kind = self.kind(resource)
         if kind is not None:
             self._router.restarted(kind)
         return super().collect(resource)
+
+    def kind(self, resource: Any) -> str | None:
+        """Our kind behind one of kopf's resources."""
+        return self._kinds.get((resource.group, resource.plural))
+
+    def take(self, kind: str, event: Any) -> None:
+        """Take an event of a watch or a list. An error here would end the watches, so a body that cannot be taken is left
+        to the next sweep."""
+        try:
+            self._router.ingest(kind, event["type"], event["object"])
+        except Exception:
+            log.exception("%s: an event could not be taken", kind)
+
+
+_infinite_watch = watching.infinite_watch
+
+
+async def _stream(*, settings: kopf.OperatorSettings, resource: Any, **options: Any) -> AsyncIterator[Any]:
+    """kopf's stream of a kind, but what is ours is taken here: a task, a queue and a search for handlers per object and
+    event would cost six times as much as the store does, and hold every body of a list in memory at once."""
+    ours = settings.watching.label_selectors
+    kind = ours.kind(resource) if isinstance(ours, _Selectors) else None
+    async for event in _infinite_watch(settings=settings, resource=resource, **options):
+        if not isinstance(ours, _Selectors) or kind is None or isinstance(event, watching.Bookmark):
+            yield event
+        elif event["type"] != "BOOKMARK":
+            ours.take(kind, event)
+
+
+watching.infinite_watch = _stream
 
 
 class _Backoffs:
@@ -151,33 +166,6 @@ class _Backoffs:
         while True:
             yield delay * random.uniform(0.75, 1.25)
             delay = min(2.0, delay * 2)
-
-
-class _NoDiff(kopf.DiffBaseStorage):
-    """kopf compares no versions for us, so it need not copy each body."""
-
-    def fetch(self, *, body: Any) -> None:
-        return None
-
-    def build(self, *, body: Any, extra_fields: Any = None, ignored_fields: Any = None) -> Any:
-        return {}
-
-    def store(self, *, body: Any, patch: Any, essence: Any) -> None:
-        return None
-
-
-class _NoProgress(kopf.StatusProgressStorage):
-    """kopf keeps no progress for us, so there is none to clear from a body."""
-
-    def clear(self, *, essence: Any) -> Any:
-        return essence
-
-
-class Forgetful(ResourceMemories):
-    """kopf's per-object memory serves handlers that we do not have: keep none."""
-
-    async def recall(self, raw_body: Any, **options: Any) -> ResourceMemory:
-        return await super().recall(raw_body, **{**options, "ephemeral": True})
 
 
 def transport() -> kopf.OperatorSettings:
@@ -192,11 +180,8 @@ def transport() -> kopf.OperatorSettings:
     settings.watching.server_timeout = 1800
     settings.watching.client_timeout = 1830.0
     settings.watching.connect_timeout = 5.0
-    settings.watching.chunk_size = 500
-    settings.queueing.idle_timeout = 0.5
+    settings.watching.chunk_size = 100
     settings.queueing.exit_timeout = 0.2
-    settings.persistence.diffbase_storage = _NoDiff()
-    settings.persistence.progress_storage = _NoProgress()
     return settings
 
 
