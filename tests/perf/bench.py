@@ -244,7 +244,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--restart", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--idle", type=float, default=0.0, help="idle seconds to observe at the end")
-    parser.add_argument("--limit", type=float, default=600.0, help="seconds until all must be Ready")
+    parser.add_argument("--limit", type=float, default=1800.0, help="seconds until all must be Ready")
     parser.add_argument("--json", type=Path, help="file for all figures")
     options = parser.parse_args()
     legs = asyncio.run(run(options))
