@@ -8,7 +8,7 @@ import torch
 from tests.worker import tiny
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
-from optimodel.api.spec import Step
+from optimodel.api.spec import Batching, Step
 from optimodel.worker import steps
 from optimodel.worker.answers import Answerer, cosines
 from optimodel.worker.errors import Failure
@@ -45,12 +45,12 @@ def test_export_and_quantize(kind, task, tmp_path):
     labels = ["place", "person", "number"] if task == "TextClassification" else None
     source = tiny.save(kind, tmp_path / "source", labels)
     steps.run(Step("graph", "Export"), source, tmp_path / "graph", context(task, tmp_path))
-    answerer = Answerer(tmp_path / "graph", 1)
+    answerer = Answerer(tmp_path / "graph", 1, Batching())
     answers = np.stack([answerer.alone(text) for text in TEXTS])
     np.testing.assert_allclose(answers, expected(source, task), atol=2e-5)
     assert answerer.description.labels == tuple(labels or ())
     steps.run(Step("int8", "Quantize"), tmp_path / "graph", tmp_path / "int8", context(task, tmp_path))
-    small = Answerer(tmp_path / "int8", 1)
+    small = Answerer(tmp_path / "int8", 1, Batching())
     assert cosines(np.stack([small.alone(text) for text in TEXTS]), answers).min() > 0.9
     assert {p.name for p in (tmp_path / "int8").iterdir()} == {"model.onnx", "model.json", "tokenizer.json"}
 
@@ -93,5 +93,5 @@ def test_pooling_follows_the_sources_documents(tmp_path):
         '[{"type": "sentence_transformers.models.Transformer"}, {"type": "sentence_transformers.models.Pooling"}]'
     )
     steps.run(Step("graph", "Export"), source, tmp_path / "graph", context("TextEmbedding", tmp_path))
-    description = Answerer(tmp_path / "graph", 1).description
+    description = Answerer(tmp_path / "graph", 1, Batching()).description
     assert (description.pooling, description.normalize, description.max_length) == ("cls", False, 70)

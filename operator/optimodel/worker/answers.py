@@ -27,12 +27,13 @@ def session(graph: Path, threads: int) -> Any:
 
 
 class Answerer:
-    """Answers of one artifact folder. Raises `ValueError` for an artifact that cannot be served."""
+    """Answers of one artifact folder, padded as `batching` asks. Raises `ValueError` for an artifact that cannot be served."""
 
-    def __init__(self, folder: Path, threads: int) -> None:
+    def __init__(self, folder: Path, threads: int, batching: Batching) -> None:
         self.description = repository.describe(folder)
         self.session = session(folder / "model.onnx", threads)
-        self._lengths = repository.lengths(Batching().length_buckets, self.description.max_length)
+        self.threads = threads
+        self._lengths = repository.lengths(batching.length_buckets, self.description.max_length)
         self._tokenizer = arithmetic.load_tokenizer(str(folder / "tokenizer.json"), self.description.max_length)
 
     @property

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
@@ -47,18 +46,17 @@ class Evidence:
 
 
 def evaluate(
-    baseline: Path,
-    candidate: Path,
+    base: Answerer,
+    best: Answerer,
     data: Mapping[str, Sequence[Row]],
     shapes: Sequence[Shape],
     size_ratio: float,
-    threads: int,
     report: Callable[[int, str], None],
 ) -> Evidence:
-    """Measure everything. `report` gets percent by sentences (the first 80), then by shapes. Raises `Failure`."""
-    base, best = Answerer(baseline, threads), Answerer(candidate, threads)
+    """Measure everything about `best` against `base`. `report` gets percent by sentences (the first 80), then by shapes.
+    Raises `Failure`."""
     measurements: dict[Key, Measurement] = {("SizeRatio", None): Measurement("Exact", (size_ratio,))}
-    details: dict[str, Any] = {"sizeRatio": size_ratio, "threads": threads, "data": {}}
+    details: dict[str, Any] = {"sizeRatio": size_ratio, "threads": best.threads, "data": {}}
     figures = Figures(size_ratio=decimal(size_ratio))
     total, done = max(1, sum(map(len, data.values()))), 0
     for name, rows in data.items():
@@ -139,9 +137,8 @@ def batch_invariance(answerer: Answerer) -> float:
     return float(cosines(together, alone).min())
 
 
-def golden(candidate: Path, threads: int) -> Golden:
-    """The remembered answer of an artifact: the first eight values, padded to the smallest bucket as served."""
-    answerer = Answerer(candidate, threads)
+def golden(answerer: Answerer) -> Golden:
+    """The remembered answer of an artifact: the first eight values, padded as served."""
     output = "SCORES" if answerer.description.task == "TextClassification" else "EMBEDDING"
     head = tuple(f"{value:.6f}" for value in answerer.alone(PROBES[0])[:8])
     return Golden(PROBES[0], output, head)

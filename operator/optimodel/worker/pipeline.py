@@ -75,9 +75,10 @@ class Pipeline:
             raise Failure(problems[0].reason, problems[0].message)
 
     def _known(self) -> Result | None:
-        """The result of an earlier Job with the same revision and evidence, if its artifact is still whole."""
+        """What an earlier Job with the same revision and evidence published, if it is still whole. Missed gates are measured
+        again: somebody asked for it, and latencies are never twice the same."""
         report = self.store.read(self.report_key, Report)
-        if report is None or report.result.artifact is None:
+        if report is None or report.result.outcome == "Failed" or report.result.artifact is None:
             return None
         stale = self.job.pinned_source not in (None, report.source)
         if stale or not self.store.exists(report.result.artifact.digest):
@@ -162,6 +163,7 @@ class Pipeline:
     # Evaluate, judge, publish
 
     def _judge(self, source: Stage, baseline: Stage, final: Stage) -> Result:
+        from .answers import Answerer
         from .evaluate import evaluate, golden
 
         self.board.phase("Evaluate")
@@ -172,12 +174,12 @@ class Pipeline:
         data = {d.name: dataset.load(d, self.environ) for d in self.job.data if d.name in wanted}
         ratio = final.weights_bytes / max(1, source.weights_bytes)
         report = lambda percent, word: self.board.percent("Evaluate", percent, word)  # noqa: E731
-        folder = self._folder(final)
-        evidence = evaluate(self._folder(baseline), folder, data, self.job.shapes, ratio, self.threads, report)
+        base, best = (Answerer(self._folder(s), self.threads, self.job.batching) for s in (baseline, final))
+        evidence = evaluate(base, best, data, self.job.shapes, ratio, report)
         judged_on = {gate.name: recipes.gate_dataset(gate, self.job.data) for gate in self.job.gates}
         verdicts = gates.judge(self.job.gates, evidence.measurements, judged_on)
         self.board.end("Evaluate", "Done", f"{evidence.figures.samples} samples")
-        inputs, outputs = repository.interface(repository.describe(folder))
+        inputs, outputs = repository.interface(best.description)
         artifact = Artifact(
             digest=final.digest,
             bytes=self.store.manifest(final.digest).bytes,
@@ -187,7 +189,7 @@ class Pipeline:
             inputs=inputs,
             outputs=outputs,
             max_batch_size=evidence.max_batch_size,
-            golden=golden(folder, self.threads),
+            golden=golden(best),
         )
         return self._publish(artifact, verdicts, evidence.figures, evidence.details)
 
