@@ -1,4 +1,4 @@
-"""Conditions: the closed list of types and reasons, and the pure functions that keep a list of them."""
+"""Conditions: the closed list of types, and the pure functions that keep a list of them."""
 
 from __future__ import annotations
 

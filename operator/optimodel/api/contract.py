@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from .spec import PVC, S3, Artifacts, Batching, Dataset, Gate, HuggingFace, Shape, Source, Step, Struct, Task
+from .spec import Artifacts, Batching, Dataset, Gate, Shape, Source, Step, Struct, Task
 
 JOB_ENV = "OPTIMODEL_JOB"
 PULL_ENV = "OPTIMODEL_PULL"
@@ -188,31 +188,6 @@ class PullInput(Struct, frozen=True):
     digest: str
     artifacts: Artifacts
     batching: Batching
-
-
-__all__ = [
-    "Artifact",
-    "Artifacts",
-    "CleanupInput",
-    "Dataset",
-    "ExitCode",
-    "Figures",
-    "Gate",
-    "GateResult",
-    "Golden",
-    "HuggingFace",
-    "JobInput",
-    "Progress",
-    "PullInput",
-    "PVC",
-    "Result",
-    "S3",
-    "Source",
-    "Step",
-    "StepProgress",
-    "Tensor",
-    "credential_env",
-]
 
 
 def encode(value: Struct) -> str:

@@ -12,7 +12,7 @@ MANAGER = "optimodel"
 MODEL = f"{GROUP}/model"
 REVISION = f"{GROUP}/revision"
 COMPONENT = f"{GROUP}/component"
-"""`optimize`, `serve`, `route` or `cleanup`."""
+"""`revision`, `optimize`, `serve`, `route` or `cleanup`."""
 APPLIED = f"{GROUP}/applied"
 """Annotation: digest of the manifest as we last applied it."""
 REPLICAS = f"{GROUP}/replicas"
@@ -23,9 +23,6 @@ ACTION = f"{GROUP}/action"
 """Annotation by which a person acts: `approve HASH/STEP`, `promote HASH`, `abort HASH`, `pause HASH`, `resume HASH`, `retry HASH`."""
 FINALIZER = f"{GROUP}/artifacts"
 SELECTOR = f"{MANAGED_BY}={MANAGER}"
-
-MAX_NAME = 40
-"""Longest name of an OptimizedModel, so that every child's name fits 63 characters."""
 
 
 def labels(model: str, component: str, revision: str = "") -> dict[str, str]:

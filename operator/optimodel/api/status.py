@@ -1,4 +1,4 @@
-"""Status of `OptimizedModel` and `ModelRevision` as typed values; under 50 KB by construction (bounded lists and strings)."""
+"""Status of `OptimizedModel` and `ModelRevision` as typed values; the CRDs bound every list and string."""
 
 from __future__ import annotations
 

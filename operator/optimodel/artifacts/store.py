@@ -21,13 +21,12 @@ _CHUNK = 1 << 20
 
 
 class StepEntry(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """What a step made of its input; `input` and `output` are digests, `seconds` is the work that a cache hit saves."""
+    """What a step made of its input; `input` and `output` are digests."""
 
     type: str
     input: str
     output: str
     weights_bytes: int = 0
-    seconds: float = 0.0
 
 
 class Store:

@@ -29,8 +29,9 @@ def decide(s: Snapshot) -> Plan:
     work = _work(s, wanted, refusal, retry=retry)
     handled = action if retry else s.status.handled_action
     deployable = work.deployable and refusal is None and not s.spec.suspend
-    decision = traffic.decide(s, wanted if refusal is None else None, deployable=deployable, handled=handled)
-    return _plan(s, report.Facts(refusal, wanted, work, decision, serve.observe(s), decision.handled_action))
+    seen = serve.observe(s)
+    decision = traffic.decide(s, seen, wanted if refusal is None else None, deployable=deployable, handled=handled)
+    return _plan(s, report.Facts(refusal, wanted, work, decision, seen))
 
 
 def _retries(s: Snapshot, wanted: Target | None, action: str) -> bool:

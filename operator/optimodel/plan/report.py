@@ -32,7 +32,6 @@ class Facts:
     work: Work
     decision: Decision
     seen: dict[str, Seen]
-    handled_action: str
 
 
 def status(s: Snapshot, f: Facts) -> OptimizedModelStatus:
@@ -58,7 +57,7 @@ def status(s: Snapshot, f: Facts) -> OptimizedModelStatus:
         canary=f"{rollout.weight}%" if rollout and rollout.stable else "",
         revisions=_summaries(s, f),
         rollout=rollout,
-        handled_action=f.handled_action,
+        handled_action=f.decision.handled_action,
         replicas=stable.endpoints,
         selector=_selector(s, f.decision.stable),
         endpoint=_endpoint(s, f.decision.stable),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..api import names
@@ -10,25 +10,24 @@ from ..api.spec import Router
 from ..resources import pod as parts
 from ..resources import routes
 from ..resources.service import service
-from ..rollout import Decision, Observed, RouteState, advance
+from ..rollout import Decision, Observed, RouteState, Seen, advance
 from . import pods
 from .optimize import ref
 from .revise import Target
-from .serve import observe
 from .types import Manifest, Ref, Snapshot
 
 MAX_ACTION = 512
 
 
-def decide(s: Snapshot, target: Target | None, *, deployable: bool, handled: str) -> Decision:
-    """One step of the rollout machine. `handled` is the action already dealt with."""
+def decide(s: Snapshot, seen: Mapping[str, Seen], target: Target | None, *, deployable: bool, handled: str) -> Decision:
+    """One step of the rollout machine. `seen` is what serves, `handled` is the action already dealt with."""
     scaled = s.spec.serving.autoscaling
     fixed = s.spec.serving.replicas if s.spec.serving.replicas is not None else 1
     observed = Observed(
         candidate=target.hash if target else "",
         deployable=deployable,
         stable=s.status.stable_revision,
-        revisions=observe(s),
+        revisions=seen,
         route=route_state(s),
         replicas=scaled.min_replicas if scaled else fixed,
         max_replicas=scaled.max_replicas if scaled else max(fixed, 1),

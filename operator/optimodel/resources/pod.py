@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..api import contract
+from ..api.names import API_VERSION
 from ..api.spec import PVC, S3, Artifacts, Dataset, HuggingFace, LocalRef, Source
 
 USER = 65532
@@ -37,8 +38,6 @@ TEMPLATE_SPEC_KEYS = (
     "topologySpreadConstraints",
 )
 """What a user's pod template may say of `spec`; nothing that weakens isolation."""
-
-OPTIONAL_KEYS = frozenset({"HF_TOKEN"})
 
 
 def credentials(role: str, ref: LocalRef | None, keys: Iterable[str]) -> list[dict[str, Any]]:
@@ -128,8 +127,6 @@ def customize(template: dict[str, Any], user: Mapping[str, Any] | None) -> dict[
 
 def owner(name: str, uid: str) -> list[dict[str, Any]]:
     """Controller reference to the OptimizedModel."""
-    from ..api.names import API_VERSION
-
     return [
         {
             "apiVersion": API_VERSION,

@@ -37,14 +37,12 @@ def advance(observed: Observed, status: RolloutStatus | None, spec: Rollout, now
 
 def _decision(t: Tick) -> Decision:
     routed = t.spec.router is not None
-    serve = weights.serve(t.status, t.stable, t.observed)
     return Decision(
         rollout=t.status,
         stable=t.stable,
         weights=weights.wanted(t.status, t.stable) if routed else {},
         named=weights.named(t.status, t.stable) if routed else (),
-        serve=serve,
-        retire=tuple(sorted(t.observed.revisions.keys() - set(serve))),
+        serve=weights.serve(t.status, t.stable, t.observed),
         min_replicas=weights.floors(t.spec.steps, t.status, t.observed),
         failed_revisions=t.failed,
         handled_action=t.handled,

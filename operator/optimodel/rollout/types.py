@@ -81,9 +81,8 @@ class Decision:
     named: tuple[str, ...]
     """Revisions that get a header rule, sorted. A revision that drains is not among them."""
     serve: tuple[str, ...]
-    """Revisions whose Deployment, Service and autoscaler must exist, sorted. All others may be deleted."""
-    retire: tuple[str, ...]
-    """Revisions that exist and may now be deleted (never scaled to 0): unnamed by the route, drained. Sorted."""
+    """Revisions whose Deployment, Service and autoscaler must exist, sorted. All others, unnamed by the route and drained, are
+    deleted (never scaled to 0)."""
     min_replicas: Mapping[str, int]
     """By hash: floor of replicas (of the autoscaler's minimum) during the rollout. Absent = no floor."""
     failed_revisions: tuple[str, ...]

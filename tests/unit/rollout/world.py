@@ -110,7 +110,6 @@ class World:
         assert not d.weights or sum(d.weights.values()) == 100
         assert all(0 < w <= 100 for w in d.weights.values())
         assert set(d.weights) <= set(d.named)
-        assert not set(d.serve) & set(d.retire)
         recreate = d.rollout is not None and d.rollout.recreate
         going_back = d.rollout is None or d.rollout.phase == "RollingBack"
         for hash, weight in d.weights.items():
@@ -123,7 +122,7 @@ class World:
         self._check_retired(d)
 
     def _check_retired(self, d: Decision) -> None:
-        for hash in d.retire:
+        for hash in self.pods.keys() - set(d.serve):
             if d.rollout is None or not d.rollout.recreate:
                 assert hash not in d.weights
             if self.spec.router is not None and hash in self.left_at and self.stable and not self._recreated():
@@ -135,7 +134,7 @@ class World:
 
     def write(self, d: Decision) -> None:
         """Objects, status and route as decided."""
-        for hash in d.retire:
+        for hash in self.pods.keys() - set(d.serve):
             self.pods.pop(hash, None)
             self.left_at.pop(hash, None)
         for hash in d.serve:
