@@ -76,12 +76,11 @@ def wanted_routes(s: Snapshot, decision: Decision) -> tuple[dict[str, Any], ...]
 
 def _routes(s: Snapshot, decision: Decision, router: Router) -> Iterator[dict[str, Any]]:
     """A hostname that another object holds is not claimed: routes that exist stay where they are, and only weights move."""
-    builders = {"HTTPRoute": routes.http_route, "GRPCRoute": routes.grpc_route}
     for kind, have in _wanted(s).items():
         if kind in s.missing_kinds or (s.route_conflict and not have):
             continue
-        route = builders[kind](
-            name=s.meta.name,
+        route = routes.route(
+            kind,
             namespace=s.meta.namespace,
             model=s.meta.name,
             router=router,

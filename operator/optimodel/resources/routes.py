@@ -27,9 +27,9 @@ def kinds(router: Router | None) -> tuple[str, ...]:
     return (*http, "GRPCRoute") if router.hostnames.grpc else http
 
 
-def http_route(
+def route(
+    kind: str,
     *,
-    name: str,
     namespace: str,
     model: str,
     router: Router,
@@ -37,31 +37,25 @@ def http_route(
     named: Iterable[str],
     owner: list[dict[str, Any]],
 ) -> dict[str, Any]:
-    """The HTTPRoute: a header rule for every revision of `named`, then the rule that splits by `weights` (percent)."""
-    path = {"path": {"type": "PathPrefix", "value": "/"}}
-    rules = [
-        {"matches": [path | _header(h)], "backendRefs": [_backend(model, h, HTTP_PORT, 100)]} for h in sorted(named)
-    ]
-    rules.append({"matches": [path], "backendRefs": _split(model, weights, HTTP_PORT)})
-    return _route("HTTPRoute", name, namespace, model, router.parent_refs, router.hostnames.http, rules, owner)
-
-
-def grpc_route(
-    *,
-    name: str,
-    namespace: str,
-    model: str,
-    router: Router,
-    weights: Mapping[str, int],
-    named: Iterable[str],
-    owner: list[dict[str, Any]],
-) -> dict[str, Any]:
-    """The GRPCRoute, with the same rules as the HTTPRoute."""
+    """The route of a kind: a header rule for every revision of `named`, then the rule that splits by `weights` (percent)."""
+    http = kind == "HTTPRoute"
+    port = HTTP_PORT if http else GRPC_PORT
+    hostnames = router.hostnames.http if http else router.hostnames.grpc
+    path = {"path": {"type": "PathPrefix", "value": "/"}} if http else {}
     rules: list[dict[str, Any]] = [
-        {"matches": [_header(h)], "backendRefs": [_backend(model, h, GRPC_PORT, 100)]} for h in sorted(named)
+        {"matches": [path | _header(h)], "backendRefs": [_backend(model, h, port, 100)]} for h in sorted(named)
     ]
-    rules.append({"backendRefs": _split(model, weights, GRPC_PORT)})
-    return _route("GRPCRoute", name, namespace, model, router.parent_refs, router.hostnames.grpc, rules, owner)
+    rules.append(({"matches": [path]} if path else {}) | {"backendRefs": _split(model, weights, port)})
+    spec: dict[str, Any] = {"parentRefs": [_parent(p) for p in router.parent_refs], "rules": rules}
+    if hostnames:
+        spec["hostnames"] = list(hostnames)
+    metadata = {
+        "name": model,
+        "namespace": namespace,
+        "labels": names.labels(model, "route"),
+        "ownerReferences": owner,
+    }
+    return {"apiVersion": API_VERSION, "kind": kind, "metadata": metadata, "spec": spec}
 
 
 def read(*routes: Mapping[str, Any]) -> tuple[dict[str, int], frozenset[str], bool]:
@@ -125,28 +119,6 @@ def _backend(model: str, hash: str, port: int, weight: int) -> dict[str, Any]:
 
 def _split(model: str, weights: Mapping[str, int], port: int) -> list[dict[str, Any]]:
     return [_backend(model, h, port, w) for h, w in sorted(weights.items()) if w]
-
-
-def _route(
-    kind: str,
-    name: str,
-    namespace: str,
-    model: str,
-    parents: tuple[ParentRef, ...],
-    hostnames: tuple[str, ...],
-    rules: list[dict[str, Any]],
-    owner: list[dict[str, Any]],
-) -> dict[str, Any]:
-    spec: dict[str, Any] = {"parentRefs": [_parent(p) for p in parents], "rules": rules}
-    if hostnames:
-        spec["hostnames"] = list(hostnames)
-    metadata = {
-        "name": name,
-        "namespace": namespace,
-        "labels": names.labels(model, "route"),
-        "ownerReferences": owner,
-    }
-    return {"apiVersion": API_VERSION, "kind": kind, "metadata": metadata, "spec": spec}
 
 
 def _parent(ref: ParentRef) -> dict[str, Any]:

@@ -15,7 +15,6 @@ ROUTER = Router(
     hostnames=Hostnames(http=("m.example",), grpc=("grpc.m.example",)),
 )
 COMMON: dict[str, Any] = {
-    "name": "m",
     "namespace": "team",
     "model": "m",
     "router": ROUTER,
@@ -40,13 +39,13 @@ def stored(route: dict[str, Any], generation: int = 3, observed: int = 3) -> dic
 def both(**weights: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """The two routes, every revision named."""
     return (
-        stored(routes.http_route(**COMMON, weights=weights, named=weights)),
-        stored(routes.grpc_route(**COMMON, weights=weights, named=weights)),
+        stored(routes.route("HTTPRoute", **COMMON, weights=weights, named=weights)),
+        stored(routes.route("GRPCRoute", **COMMON, weights=weights, named=weights)),
     )
 
 
 def test_header_rules_come_first_and_the_last_rule_splits() -> None:
-    http = routes.http_route(**COMMON, weights={"b": 10, "a": 90}, named=("b", "a"))
+    http = routes.route("HTTPRoute", **COMMON, weights={"b": 10, "a": 90}, named=("b", "a"))
     rules = http["spec"]["rules"]
     path = {"path": {"type": "PathPrefix", "value": "/"}}
     assert [r["matches"][0].get("headers", [{}])[0].get("value") for r in rules] == ["a", "b", None]
@@ -60,19 +59,19 @@ def test_header_rules_come_first_and_the_last_rule_splits() -> None:
 
 
 def test_grpc_route_goes_to_the_grpc_port_under_its_own_hostname() -> None:
-    grpc = routes.grpc_route(**COMMON, weights={"a": 100}, named=("a",))
+    grpc = routes.route("GRPCRoute", **COMMON, weights={"a": 100}, named=("a",))
     assert {b["port"] for r in grpc["spec"]["rules"] for b in r["backendRefs"]} == {8001}
     assert grpc["spec"]["hostnames"] == ["grpc.m.example"]
     assert "matches" not in grpc["spec"]["rules"][-1]
 
 
 def test_order_of_the_input_does_not_matter() -> None:
-    one = routes.http_route(**COMMON, weights={"a": 90, "b": 10}, named=("a", "b"))
-    assert one == routes.http_route(**COMMON, weights={"b": 10, "a": 90}, named=["b", "a"])
+    one = routes.route("HTTPRoute", **COMMON, weights={"a": 90, "b": 10}, named=("a", "b"))
+    assert one == routes.route("HTTPRoute", **COMMON, weights={"b": 10, "a": 90}, named=["b", "a"])
 
 
 def test_a_candidate_at_weight_zero_is_named_but_has_no_share() -> None:
-    http = stored(routes.http_route(**COMMON, weights={"a": 100, "b": 0}, named=("a", "b")))
+    http = stored(routes.route("HTTPRoute", **COMMON, weights={"a": 100, "b": 0}, named=("a", "b")))
     assert routes.read(http) == ({"a": 100}, frozenset({"a", "b"}), True)
 
 
@@ -104,7 +103,7 @@ def test_every_parent_must_say_yes_to_both_questions(kind: str) -> None:
 
 
 def test_an_answer_for_an_older_generation_or_from_another_parent_does_not_count() -> None:
-    plain = routes.http_route(**COMMON, weights={"a": 100}, named=("a",))
+    plain = routes.route("HTTPRoute", **COMMON, weights={"a": 100}, named=("a",))
     assert not routes.accepted(stored(plain, generation=4, observed=3))
     silent = stored(plain)
     silent["status"]["parents"].pop()
@@ -113,6 +112,6 @@ def test_an_answer_for_an_older_generation_or_from_another_parent_does_not_count
 
 
 def test_defaults_that_the_server_fills_in_do_not_hide_a_parent() -> None:
-    http = stored(routes.http_route(**COMMON, weights={"a": 100}, named=("a",)))
+    http = stored(routes.route("HTTPRoute", **COMMON, weights={"a": 100}, named=("a",)))
     http["status"]["parents"][1]["parentRef"] = {"name": "inner", "namespace": "team"}
     assert routes.accepted(http)
