@@ -43,15 +43,13 @@ def take(store: Store, namespace: str, name: str, platform: Platform, now: datet
     raw = store.get(MODEL, namespace, name)
     if raw is None:
         return None
-    spec = msgspec.convert(raw["spec"], OptimizedModelSpec)
-    meta = _meta(raw)
+    meta, spec = _meta(raw), msgspec.convert(raw["spec"], OptimizedModelSpec)
 
     def owned(kind: str) -> tuple[Obj, ...]:
         return tuple(store.owned(kind, namespace, name))
 
     pods = owned("Pod")
     uids = [p["metadata"]["uid"] for p in pods]
-    revisions = tuple(_revision(r) for r in owned("ModelRevision"))
     return Snapshot(
         now=now,
         meta=meta,
@@ -59,7 +57,7 @@ def take(store: Store, namespace: str, name: str, platform: Platform, now: datet
         status=msgspec.convert(raw.get("status") or {}, OptimizedModelStatus),
         runtime=_runtime(store, namespace, spec),
         platform=platform,
-        revisions=revisions,
+        revisions=tuple(_revision(r) for r in owned("ModelRevision")),
         jobs=owned("Job"),
         pods=pods,
         deployments=owned("Deployment"),

@@ -34,24 +34,7 @@ def optimize_job(
     volumes.claim("source", job.source.pvc, contract.SOURCE_MOUNT, read_only=True)
     volumes.store(job.artifacts, read_only=False)
     volumes.datasets(job.data)
-    env = [
-        {"name": contract.JOB_ENV, "value": contract.encode(job)},
-        {"name": "HOME", "value": contract.WORK_MOUNT},
-        *source_credentials(job.source),
-        *s3_credentials("store", job.artifacts.s3),
-        *(e for d in job.data for e in s3_credentials(f"data-{d.name}", d.s3)),
-    ]
-    worker = {
-        "name": "worker",
-        "image": image,
-        "imagePullPolicy": pull_policy,
-        "env": env,
-        "ports": [{"name": "progress", "containerPort": contract.PROGRESS_PORT, "protocol": "TCP"}],
-        "resources": (pod_template or {}).get("resources") or WORKER_RESOURCES,
-        "securityContext": dict(CONTAINER_SECURITY),
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": volumes.mounts,
-    }
+    worker = _worker(job, volumes, image, pull_policy, (pod_template or {}).get("resources") or WORKER_RESOURCES)
     labels = names.labels(job.model, "optimize", job.revision)
     template = {
         "metadata": {"labels": labels},
@@ -68,6 +51,29 @@ def optimize_job(
         "template": customize(template, pod_template),
     }
     return _job(name, job.namespace, labels, spec, owner)
+
+
+def _worker(
+    job: JobInput, volumes: Volumes, image: str, pull_policy: str, resources: Mapping[str, Any]
+) -> dict[str, Any]:
+    env = [
+        {"name": contract.JOB_ENV, "value": contract.encode(job)},
+        {"name": "HOME", "value": contract.WORK_MOUNT},
+        *source_credentials(job.source),
+        *s3_credentials("store", job.artifacts.s3),
+        *(e for d in job.data for e in s3_credentials(f"data-{d.name}", d.s3)),
+    ]
+    return {
+        "name": "worker",
+        "image": image,
+        "imagePullPolicy": pull_policy,
+        "env": env,
+        "ports": [{"name": "progress", "containerPort": contract.PROGRESS_PORT, "protocol": "TCP"}],
+        "resources": resources,
+        "securityContext": dict(CONTAINER_SECURITY),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": volumes.mounts,
+    }
 
 
 def cleanup_job(*, name: str, model: str, cleanup: CleanupInput, image: str, pull_policy: str) -> dict[str, Any]:
