@@ -109,7 +109,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line, parsed."""
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("name", help="name of the OptimizedModel")
-    shared.add_argument("-n", "--namespace", default=default_namespace())
+    shared.add_argument("-n", "--namespace", default=default_namespace(), help="default: %(default)s")
     parser = argparse.ArgumentParser(
         prog="kubectl optimodel", description="See how a model stands, and act on its rollout."
     )

@@ -49,11 +49,15 @@ def facts(om: Obj) -> Iterator[tuple[str, str]]:
         yield "rollout", f"rollout {rollout['phase']}{step}: {rollout['candidate']} at {rollout.get('weight', 0)} %"
     failure = status.get("lastFailure")
     if failure:
-        yield "failure", f"{failure['component']}: {failure['reason']}: {failure['message']}"
+        yield "failure", _failure(failure)
     for kind in ("Ready", "Stalled", "Degraded", "RolledBack", "BatchLimited"):
         found = condition(om, kind)
         if found:
             yield kind, f"{kind}={found['status']} {found['reason']} {found.get('message', '')}".rstrip()
+
+
+def _failure(failure: Obj) -> str:
+    return f"{failure['component']}: {failure['reason']}: {failure['message']}"
 
 
 def changes(seen: dict[str, str], om: Obj) -> list[str]:
@@ -102,6 +106,12 @@ def summary(om: Obj) -> list[str]:
     status, meta = om.get("status", {}), om["metadata"]
     lines = [f"{meta['namespace']}/{meta['name']}  {status.get('phase', 'Pending')}  generation {meta['generation']}"]
     lines += ["", *columns([("condition", "status", "reason", "message"), *_conditions(om)])]
+    if status.get("lastFailure"):
+        again = status.get("attempt", {}).get("retryAt")
+        lines += [
+            "",
+            f"last failure: {_failure(status['lastFailure'])}" + (f" (next attempt {again})" if again else ""),
+        ]
     if status.get("steps"):
         steps = [(s["name"], s["state"], f"{s.get('seconds', '0')} s", s.get("message", "")) for s in status["steps"]]
         lines += ["", *columns([("step", "state", "time", ""), *steps])]

@@ -71,6 +71,12 @@ def test_the_summary_names_every_condition() -> None:
     assert "a/m  Ready" in text and "Serving" in text and "rollout: Paused (step half)" in text
 
 
+def test_the_summary_tells_the_whole_failure_and_when_it_is_tried_again() -> None:
+    failure = {"component": "worker", "reason": "BucketMissing", "message": "the bucket is not there. " * 20 + "END"}
+    text = "\n".join(view.summary(model(lastFailure=failure, attempt={"retryAt": "2026-01-02T03:04:05Z"})))
+    assert "worker: BucketMissing" in text and "END (next attempt 2026-01-02T03:04:05Z)" in text
+
+
 def test_the_command_line() -> None:
     options = parse(["status", "m", "-n", "team", "-w"])
     assert (options.command, options.name, options.namespace, options.watch) == ("status", "m", "team", True)
