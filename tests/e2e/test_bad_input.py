@@ -184,7 +184,6 @@ def test_a_runtime_that_cannot_serve(bad: kit.House, name: str, wrong: kit.Obj, 
     bad.apply(document)
     bad.until_condition(name, "ServingReady", reason, kit.OPTIMIZED_S)
     document["spec"]["serving"]["runtimeRef"] = {"kind": "ClusterTritonRuntime", "name": "default"}
-    document["spec"]["source"]["refresh"] = "another runtime"
     bad.apply(document)
     bad.wait_ready(name)
 

@@ -258,6 +258,8 @@ class ModelRevisionSpec(Struct, frozen=True):
     steps: tuple[Step, ...]
     batching: Batching
     runtime: TritonRuntimeSpec
+    runtime_ref: RuntimeRef = RuntimeRef()
+    """Where the runtime was found. Not part of the identity: an equal runtime under another name is the same revision."""
 
 
 def plain(value: Struct) -> dict[str, Any]:

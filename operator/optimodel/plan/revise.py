@@ -21,16 +21,18 @@ class Target:
 
 
 def target(s: Snapshot) -> Target | None:
-    """The kept revision that matches the spec, whatever became of its runtime since, or a new one; None without a runtime."""
+    """The kept revision that the spec asks for, or a new one; None without a runtime.
+
+    A revision keeps the runtime that it was made with, whatever became of it since, until the spec names another.
+    """
+    now = _hash(s, s.runtime) if s.runtime is not None else ""
     for revision in sorted(s.revisions, key=lambda r: (r.spec.hash == s.status.revision, r.spec.number), reverse=True):
-        runtime = revision.spec.runtime
-        if _hash(s, runtime) == revision.spec.hash:
-            outdated = s.runtime is not None and _hash(s, s.runtime) != revision.spec.hash
-            return Target(revision.spec.hash, revision.spec, revision, outdated)
+        same_name = revision.spec.runtime_ref == s.spec.serving.runtime_ref
+        if revision.spec.hash == now or (same_name and _hash(s, revision.spec.runtime) == revision.spec.hash):
+            return Target(revision.spec.hash, revision.spec, revision, outdated=now not in ("", revision.spec.hash))
     if s.runtime is None:
         return None
-    hash = _hash(s, s.runtime)
-    return Target(hash, _spec(s, hash, s.runtime), None)
+    return Target(now, _spec(s, now, s.runtime), None)
 
 
 def _hash(s: Snapshot, runtime: TritonRuntimeSpec) -> str:
@@ -47,4 +49,5 @@ def _spec(s: Snapshot, hash: str, runtime: TritonRuntimeSpec) -> ModelRevisionSp
         steps=s.spec.optimization.steps,
         batching=s.spec.serving.batching,
         runtime=runtime,
+        runtime_ref=s.spec.serving.runtime_ref,
     )

@@ -196,3 +196,17 @@ def test_a_fence_goes_when_the_installation_wants_none() -> None:
     w.put(fence)
     w.settle()
     assert w.names("NetworkPolicy") == [] and w.condition("Ready")
+
+
+def test_naming_another_runtime_rolls_unless_it_is_the_same() -> None:
+    w = World()
+    w.serve()
+    hash = w.status["revision"]
+    for name, image in (("twin", "triton:1"), ("next", "triton:2")):
+        w.put({"kind": "ClusterTritonRuntime", "metadata": {"name": name, "namespace": ""}, "spec": {"image": image}})
+    w.edit(serving={"runtimeRef": {"name": "twin"}})
+    w.settle()
+    assert w.status["revision"] == hash and w.condition("Ready")
+    w.edit(serving={"runtimeRef": {"name": "next"}})
+    w.settle()
+    assert w.status["revision"] != hash
