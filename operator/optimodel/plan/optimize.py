@@ -92,7 +92,9 @@ def _rejection(known: ModelRevisionStatus) -> Failure:
         f"{g.name} ({g.metric}) {g.verdict}: {g.message or f'{g.value} against {g.bound}'}" for g in missed
     )
     return Failure(
-        "gates", reason, f"{said or 'a gate was not met'}. Loosen the gate, give it more data, or change the steps."
+        "gates",
+        reason,
+        f"{said.rstrip('.') or 'a gate was not met'}. Loosen the gate, give it more data, or change the steps.",
     )
 
 
