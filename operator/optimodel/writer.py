@@ -95,7 +95,7 @@ class Writer:
             await self._status(self._current(owner), plan.status)
         for manifest in plan.routes:
             await self._try_apply(manifest, uid, refused)
-        self._remember(uid, refused)
+        self._remember(owner, refused)
         for ref in plan.delete:
             await self._delete(ref)
         for event in plan.events:
@@ -109,20 +109,25 @@ class Writer:
         meta = owner["metadata"]
         return self._store.get(owner["kind"], meta.get("namespace", ""), meta["name"]) or owner
 
-    def _remember(self, uid: str, refused: list[ApiError]) -> None:
-        self._store.set_fact(REFUSED, uid, tuple(str(error)[:500] for error in refused) or None)
+    def _remember(self, owner: Obj, refused: list[ApiError]) -> None:
+        """Keep what was refused; when that is news, the status has to tell it."""
+        meta = owner["metadata"]
+        if self._store.set_fact(REFUSED, meta["uid"], tuple(str(error)[:500] for error in refused) or None):
+            self._changed.add((meta["namespace"], meta["name"]))
 
     async def _try_apply(self, manifest: Manifest, uid: str, refused: list[ApiError]) -> None:
         namespace = manifest["metadata"].get("namespace", "")
         try:
-            await self._apply(manifest, uid)
+            if await self._apply(manifest, uid):
+                self._store.set_fact(TERMINATING, namespace, None)
         except Terminating:
             self._store.set_fact(TERMINATING, namespace, True)
         except (Invalid, Forbidden, NotFound, Taken) as error:
             refused.append(error)
 
-    async def _apply(self, manifest: Manifest, uid: str) -> None:
-        """One apply, unless the live object carries this digest and still holds every field of the manifest."""
+    async def _apply(self, manifest: Manifest, uid: str) -> bool:
+        """One apply, unless the live object carries this digest and still holds every field of the manifest.
+        Whether there was one."""
         kind, meta = manifest["kind"], manifest["metadata"]
         at = (kind, meta.get("namespace", ""), meta["name"])
         mark = digest(manifest)
@@ -130,13 +135,13 @@ class Writer:
             self._settled.clear()
         version = self._store.version(*at)
         if version and self._settled.get(at) == (version, mark):
-            return
+            return False
         live = self._store.get(*at)
         if live is not None and self._is_settled(live, manifest, mark):
             self._settled[at] = (version, mark)
-            return
+            return False
         if live is not None and live["metadata"].get("deletionTimestamp"):
-            return
+            return False
         annotations = {**(meta.get("annotations") or {}), names.APPLIED: mark}
         answer = await self._send({**manifest, "metadata": {**meta, "annotations": annotations}}, live, uid)
         self._keep(kind, answer)
@@ -144,6 +149,7 @@ class Writer:
             log.warning("%s %s/%s does not keep what was applied", *at)
             self._stubborn[answer["metadata"]["uid"]] = (answer["metadata"].get("generation", 0), mark)
         self._settled[at] = (self._store.version(*at), mark)
+        return True
 
     def _is_settled(self, live: Obj, manifest: Manifest, mark: str) -> bool:
         meta = live["metadata"]

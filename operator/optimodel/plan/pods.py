@@ -9,6 +9,9 @@ from typing import Any
 
 from .types import Manifest
 
+KILLED = 137
+"""Exit code of SIGKILL: an eviction, a lost node, a failed liveness probe. Memory says so by its own reason."""
+
 _PULL = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
 _SECRET = re.compile(r'secret "([^"]+)" not found')
 _KEY = re.compile(r"couldn't find key (\S+) in Secret \S+?/(\S+)")
@@ -90,10 +93,11 @@ def _troubles(pod: Manifest) -> Iterator[Trouble]:
 
 def _exited(pod: str, container: str, last: Mapping[str, Any]) -> Trouble:
     code, text = int(last.get("exitCode", 1)), str(last.get("message", ""))
-    if last.get("reason") == "OOMKilled" or code == 137:
+    if last.get("reason") == "OOMKilled":
         message = f"container {container} ran out of memory. Raise its memory limit."
         return Trouble("OutOfMemory", message, pod, container, code, text)
-    return Trouble("ContainerFailed", f"container {container} ended with code {code}", pod, container, code, text)
+    said = "was killed" if code == KILLED else f"ended with code {code}"
+    return Trouble("ContainerFailed", f"container {container} {said}", pod, container, code, text)
 
 
 def _unschedulable(pod: str, message: str) -> Trouble:

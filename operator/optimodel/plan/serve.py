@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,9 @@ from ..rollout import Seen
 from . import pods
 from .optimize import ref
 from .types import Manifest, ProbeTarget, Ref, Revision, Snapshot
+
+_STAMP = re.compile(r"^[A-Z]\d{4} [\d:.]+ \d+ \S+\] ")
+"""What Triton puts before a line of its log; another at each crash."""
 
 
 @dataclass(frozen=True)
@@ -187,7 +191,7 @@ def failure(s: Snapshot, hash: str) -> Failure | None:
 def _reason(log: str) -> str:
     """The line of Triton's log that says why, else its end."""
     lines = [line for line in log.splitlines() if "failed to load" in line or "UNAVAILABLE" in line]
-    return (lines[0] if lines else log.strip()[-500:])[:500]
+    return _STAMP.sub("", lines[0] if lines else log.strip()[-500:])[:500]
 
 
 def _refused_answer(s: Snapshot, hash: str) -> Failure | None:

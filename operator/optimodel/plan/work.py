@@ -92,7 +92,9 @@ def _failed(reason: str, mine: Sequence[Manifest], result: Result | None) -> Job
         text = "The worker ran out of memory. Raise spec.optimization.podTemplate.resources.limits.memory."
         return JobState("Failed", "OutOfMemory", text, "worker", pod, code, "Spec")
     text = held.text.strip()[-600:] if held else ""
-    return JobState("Failed", "WorkerFailed", text or "The worker's pod was lost.", "worker", pod, code, "Again")
+    return JobState(
+        "Failed", "WorkerFailed", text or "The worker's pod was killed or lost.", "worker", pod, code, "Again"
+    )
 
 
 def _cure(code: int | None) -> Cure:
