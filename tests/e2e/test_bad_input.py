@@ -6,8 +6,8 @@ All bad objects are made at once; each test then looks at its own.
 from __future__ import annotations
 
 import json
-import uuid
 import shutil
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
