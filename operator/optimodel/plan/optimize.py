@@ -234,7 +234,7 @@ def _others(s: Snapshot, *, keep: str, live_only: bool = False) -> tuple[Ref, ..
     """Optimization Jobs of this object other than `keep`; with `live_only`, finished ones stay for their logs."""
 
     def wanted(job: Manifest) -> bool:
-        over = any(c["type"] in ("Complete", "Failed") for c in job.get("status", {}).get("conditions", []))
+        over = any(c["type"] in work.ENDING for c in job.get("status", {}).get("conditions", []))
         mine = job["metadata"]["labels"].get(names.COMPONENT) == "optimize"
         return mine and job["metadata"]["name"] != keep and not (over and live_only) and not pods.is_deleting(job)
 

@@ -13,6 +13,8 @@ from ..api.contract import ExitCode, Result
 from . import pods
 from .types import Manifest
 
+ENDING = ("SuccessCriteriaMet", "Complete", "FailureTarget", "Failed")
+"""Conditions of a Job whose outcome is certain."""
 PODLESS = timedelta(seconds=20)
 """Longest time in which a Job that began has no pod."""
 

@@ -99,3 +99,14 @@ def test_a_batch_variant_model_is_served_one_by_one_and_says_so() -> None:
     ]
     assert '"maxBatchSize":1' in env
     assert w.condition("BatchLimited", "True", "BatchVariant") and w.condition("Ready")
+
+
+def test_the_job_that_did_the_work_stays_for_its_logs() -> None:
+    w = World()
+    w.settle()
+    w.end_job(result(), kind="SuccessCriteriaMet")
+    job = w.get("Job", w.names("Job")[0])
+    w.put({**job, "status": {"conditions": [{"type": "SuccessCriteriaMet", "status": "True"}]}})
+    w.start_pods()
+    assert w.condition("Ready")
+    assert len(w.names("Job")) == 1
