@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from demo import artifact, clients, stage
 from optimodel.cli import view
 
 Obj = dict[str, Any]
-ROOT = "e2e"
+ROOT = f"e2e-{uuid.uuid4().hex[:8]}"
+"""Prefix of everything this run stores: on a cluster that was up before, nothing of an earlier run is found."""
 TEXT = "What is the capital of France?"
 PODS = {"requests": {"cpu": "50m", "memory": "192Mi"}, "limits": {"memory": "1Gi"}}
 JOBS = {"resources": {"requests": {"cpu": "100m", "memory": "512Mi"}, "limits": {"memory": "3Gi"}}}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -69,11 +68,6 @@ def documents(house: kit.House) -> list[kit.Obj]:
     data = [{"name": "held-out", "s3": stage.s3(f"{kit.ROOT}/bad/held-out.jsonl")}]
     small = {"resources": {"requests": {"cpu": "50m", "memory": "100Mi"}, "limits": {"memory": "100Mi"}}}
 
-    def starve(spec: kit.Obj) -> None:
-        """Too little memory, and a store in which no step of this model can have been done before."""
-        spec["optimization"].update(podTemplate=small)
-        spec["artifacts"]["s3"]["url"] += f"/{uuid.uuid4().hex[:8]}"
-
     repo = {"repo": "org/escape", "revision": "main", "endpoint": f"http://hub.{house.namespace}.svc:{hub.PORT}"}
     return [
         edit(house, "no-bucket", "a", at(url="s3://no-such-bucket-here/model")),
@@ -86,7 +80,7 @@ def documents(house: kit.House) -> list[kit.Obj]:
         edit(house, "truncated", "bad/truncated", lambda spec: None),
         edit(house, "llama", "bad/llama", lambda spec: None),
         edit(house, "gate", "a", lambda spec: (spec["optimization"].update(gates=gates), spec.update(data=data))),
-        edit(house, "memory", "b", starve),
+        edit(house, "memory", "b", lambda spec: spec["optimization"].update(podTemplate=small)),
     ]
 
 
