@@ -73,7 +73,7 @@ demo: setup ## From nothing to a canary that answers: cluster, images, chart, Mi
 demo-clean: setup ## Remove what the demonstration made in the cluster
 	@PYTHONPATH=operator:. .venv/bin/python -m demo.run clean
 
-test: setup ## Every suite in turn, on a cluster of its own unless one is up; ends with one line of totals
+test: lint verify ## Every suite in turn, on a cluster of its own unless one is up; ends with one line of totals
 	@.venv/bin/python -m tests.suites
 
 test-unit: setup ## Test the pure rooms, the machinery and the command line
@@ -92,7 +92,7 @@ test-e2e: setup ## Test the whole path on a real node
 	@.venv/bin/python -m tests.suites e2e
 
 lint: setup ## Check style, types and the arrows between rooms
-	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports
+	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && PYTHONPATH=operator .venv/bin/lint-imports --no-cache
 
 ##@ Benchmarks
 BENCH ?= 200 1000
