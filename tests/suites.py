@@ -17,7 +17,7 @@ from pathlib import Path
 from devcluster import cluster, node, sites
 from devcluster.paths import REPO
 
-SUITES = ("unit", "chart", "integration", "worker", "triton", "e2e")
+SUITES = ("unit", "chart", "integration", "perf", "worker", "triton", "e2e")
 NO_TESTS = 5
 
 
