@@ -74,14 +74,17 @@ class Kube:
 
     @classmethod
     async def connect(cls, **options: Any) -> Kube:
-        """A client for `KUBECONFIG` or the default kubeconfig where there is one, else for the pod's service account."""
+        """A client for `KUBECONFIG` or the default kubeconfig where there is one, else for the pod's service account. Raises `ApiError` without either."""
         settings = client.Configuration()
         settings.connection_pool_maxsize = 64
         settings.client_session_kwargs = {"trust_env": False, "cookie_jar": aiohttp.DummyCookieJar()}
         if os.environ.get("KUBERNETES_SERVICE_HOST") and not os.environ.get("KUBECONFIG"):
             config.load_incluster_config(settings)
         else:
-            await config.load_kube_config(client_configuration=settings)
+            try:
+                await config.load_kube_config(client_configuration=settings)
+            except config.ConfigException as error:
+                raise ApiError(f"no cluster to talk to: set KUBECONFIG ({error})", 0) from error
         return cls(settings, **options)
 
     async def close(self) -> None:

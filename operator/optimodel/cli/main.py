@@ -78,20 +78,25 @@ async def follow(kube: Kube, namespace: str, name: str) -> int:
 
 async def run(options: argparse.Namespace) -> int:
     """Do what the command line asks; the exit code."""
-    kube = await Kube.connect()
     try:
-        if options.command != "status":
-            print(await act(kube, options.namespace, options.name, options.command))
-            return 0
-        if options.watch:
-            return await follow(kube, options.namespace, options.name)
-        print(*view.summary(await kube.get(KIND, options.namespace, options.name)), sep="\n")
-        return 0
+        kube = await Kube.connect()
+        try:
+            return await _do(kube, options)
+        finally:
+            await kube.close()
     except (Refused, ApiError) as error:
         print(error, file=sys.stderr)
         return 1
-    finally:
-        await kube.close()
+
+
+async def _do(kube: Kube, options: argparse.Namespace) -> int:
+    if options.command != "status":
+        print(await act(kube, options.namespace, options.name, options.command))
+        return 0
+    if options.watch:
+        return await follow(kube, options.namespace, options.name)
+    print(*view.summary(await kube.get(KIND, options.namespace, options.name)), sep="\n")
+    return 0
 
 
 def default_namespace() -> str:
