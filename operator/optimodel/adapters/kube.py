@@ -74,7 +74,8 @@ class Kube:
 
     @classmethod
     async def connect(cls, **options: Any) -> Kube:
-        """A client for `KUBECONFIG` or the default kubeconfig where there is one, else for the pod's service account. Raises `ApiError` without either."""
+        """A client for `KUBECONFIG` or the default kubeconfig where there is one, else for the pod's service account.
+        Raises `ApiError` without either."""
         settings = client.Configuration()
         settings.connection_pool_maxsize = 64
         settings.client_session_kwargs = {"trust_env": False, "cookie_jar": aiohttp.DummyCookieJar()}
