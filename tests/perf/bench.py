@@ -219,7 +219,11 @@ def show(leg: Leg) -> None:
     head = f"{leg.kind:8} N={leg.objects}: all Ready {leg.ready_s:.1f} s"
     per = f"{sum(leg.writes.values()):.2f} writes an object" + (f" + {leg.events:.2f} Events" if leg.events else "")
     rest = f"control plane {leg.control_cpu_s:.0f} CPU-s, others busy on {leg.others_cpu_share:.2f} CPUs"
-    own = f", {leg.cpu_ms:.1f} ms CPU an object, {leg.reconciles:.1f} reconciles, peak {leg.peak_mib:.0f} MiB" if leg.cpu_ms else ""
+    own = (
+        f", {leg.cpu_ms:.1f} ms CPU an object, {leg.reconciles:.1f} reconciles, peak {leg.peak_mib:.0f} MiB"
+        if leg.cpu_ms
+        else ""
+    )
     print(f"{head}{own}, {per}; {rest}", flush=True)
     print("    " + ", ".join(f"{what} {n:g}" for what, n in leg.writes.items()), flush=True)
     for name, found in (("restart", leg.restart), ("idle", leg.idle)):

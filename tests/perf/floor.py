@@ -27,7 +27,11 @@ class Script:
 
     def __init__(self, recording: Path, status_patches: int) -> None:
         lines = recording.read_bytes().splitlines()
-        writes = [each for each in (msgspec.json.decode(line, type=Recorded) for line in lines) if each.verb != "event"]
+        writes = [
+            each
+            for each in (msgspec.json.decode(line, type=Recorded) for line in lines)
+            if each.verb in ("apply", "status")
+        ]
         writes = _thin(writes, status_patches)
         at = next(n for n, each in enumerate(writes) if each.verb == "status" and each.kind == "ModelRevision")
         self.uid = next(each.body["metadata"]["ownerReferences"][0]["uid"] for each in writes if each.verb == "apply")
