@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -53,8 +54,16 @@ def optimize(s: Snapshot, target: Target, *, retry: bool) -> Work:
     """Plans the work on the target. `retry` = a person asked for another attempt."""
     known = target.revision.status if target.revision else ModelRevisionStatus()
     evaluation = identity.evaluation_hash(s.spec.optimization.gates, s.spec.data, s.spec.optimization.target.shapes)
-    if known.phase != "Pending" and known.evaluation == evaluation and not (retry and known.phase == "Rejected"):
+    if retry and known.phase == "Rejected":
+        known = msgspec.structs.replace(known, phase="Pending", evaluation="")
+        return dataclasses.replace(_try(s, target, known, evaluation, retry=True), write=known)
+    if known.phase != "Pending" and known.evaluation == evaluation:
         return _done(s, target, known)
+    return _try(s, target, known, evaluation, retry=retry)
+
+
+def _try(s: Snapshot, target: Target, known: ModelRevisionStatus, evaluation: str, *, retry: bool) -> Work:
+    """An attempt at a revision that is not judged."""
     if s.spec.suspend:
         return Work(known, s.status.attempt, delete=_others(s, keep=""), steps=s.status.steps)
     attempt = _attempt(s, target, evaluation, retry=retry)
@@ -109,9 +118,20 @@ def _attempt(s: Snapshot, target: Target, evaluation: str, *, retry: bool) -> At
         timeout=o.timeout,
     )
     last = s.status.attempt
+    if retry:
+        return Attempt(target.hash, job_hash, _made(s, target, job_hash) + 1)
     if last is None or (last.revision, last.job_hash) != (target.hash, job_hash):
         return Attempt(target.hash, job_hash)
-    return Attempt(target.hash, job_hash, last.number + 1) if retry else last
+    return last
+
+
+def _made(s: Snapshot, target: Target, job_hash: str) -> int:
+    """The highest attempt yet, also when the object was at another revision in between."""
+    prefix = names.job(s.meta.name, target.hash, job_hash, 0)[:-1]
+    kept = [int(n[len(prefix) :]) for j in s.jobs if (n := j["metadata"]["name"]).startswith(prefix)]
+    last = s.status.attempt
+    told = [last.number] if last and (last.revision, last.job_hash) == (target.hash, job_hash) else []
+    return max((*kept, *told), default=0)
 
 
 def _run(s: Snapshot, target: Target, known: ModelRevisionStatus, attempt: Attempt, evaluation: str) -> Work:

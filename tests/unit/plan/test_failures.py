@@ -290,3 +290,22 @@ def test_a_refused_write_is_told_in_the_servers_words() -> None:
     )
     w.settle()
     assert w.condition("Degraded", "True", "WriteRefused") and "exceeded quota" in w.message("Degraded")
+
+
+def test_a_missed_gate_is_measured_again_when_asked_even_after_another_revision() -> None:
+    w = World()
+    w.settle()
+    gate = GateResult("close", "CosineMean", "Fail", value="0.95", bound="min 0.99")
+    w.end_job(result(outcome="Failed", reason="GateFailed", gates=(gate,)), code=12)
+    w.edit(source={"s3": {"url": "s3://models/other"}})
+    w.settle()
+    w.edit(source=SPEC["source"])
+    w.settle()
+    assert w.condition("Stalled", "True", "GateFailed")
+    w.act(f"retry {w.status['revision']}")
+    w.settle()
+    assert len(w.names("Job")) == 1
+    assert w.condition("Ready", "False", "Optimizing") and w.condition("QualityPassed", "Unknown")
+    w.end_job(result())
+    w.start_pods()
+    assert w.condition("Ready")
