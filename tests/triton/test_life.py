@@ -99,6 +99,10 @@ def wait_busy(server: Server) -> None:
     raise AssertionError("no request was ever pending")
 
 
+STARTS = 3
+"""Triton 2.51 sometimes dies of SIGSEGV while it fails to load, before it says why; kubelet would start it again."""
+
+
 @pytest.mark.parametrize(
     ("file", "content", "says"),
     [
@@ -114,7 +118,10 @@ def test_a_model_that_cannot_load_ends_the_server_with_the_reason(
     artifact = tmp_path / "artifact"
     shutil.copytree(embedding, artifact)
     (artifact / file).write_bytes((classification / file).read_bytes() if content is None else content)
-    server = serve(artifact, tmp_path, Batching(8))
-    with pytest.raises(RuntimeError, match="tritonserver ended with 1"):
-        server.__enter__()
-    assert any(word in server.log for word in says.split("|"))
+    for _ in range(STARTS):
+        server = serve(artifact, tmp_path, Batching(8))
+        with pytest.raises(RuntimeError, match="tritonserver ended with (1|-11)"):
+            server.__enter__()
+        if any(word in server.log for word in says.split("|")):
+            return
+    raise AssertionError(f"no start said {says}")
