@@ -120,7 +120,7 @@ def test_a_model_that_cannot_load_ends_the_server_with_the_reason(
     (artifact / file).write_bytes((classification / file).read_bytes() if content is None else content)
     for _ in range(STARTS):
         server = serve(artifact, tmp_path, Batching(8))
-        with pytest.raises(RuntimeError, match="tritonserver ended with (1|-11)"):
+        with pytest.raises(RuntimeError, match=r"tritonserver ended with (1|-11)"):
             server.__enter__()
         if any(word in server.log for word in says.split("|")):
             return
