@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict, TypeVar
 from urllib.parse import quote
 
 import aiohttp
@@ -27,8 +27,33 @@ _MERGE = "application/merge-patch+json"
 _PAGE = 500
 _READ_SECONDS = 30.0
 
+T = TypeVar("T")
+
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Obj).decode
+
+
+class _Metadata(TypedDict, total=False):
+    namespace: str
+    name: str
+    uid: str
+    resourceVersion: str
+
+
+class _Item(TypedDict):
+    metadata: _Metadata
+
+
+_Position = TypedDict("_Position", {"resourceVersion": str, "continue": str}, total=False)
+
+
+class _Page(TypedDict):
+    metadata: _Position
+    items: list[_Item] | None
+
+
+_decode_page = msgspec.json.Decoder(_Page).decode
+"""Keeps what a sweep compares: the rest, managed fields above all, would take the memory of all bodies at once."""
 
 
 def failure(status: int, body: bytes, headers: Mapping[str, str]) -> ApiError:
@@ -99,7 +124,7 @@ class Kube:
     async def list_metadata(self, kind: str) -> Listing:
         """Metadata of all objects of a kind that are watched; a kind that is missing raises NotFound."""
         known = KINDS[kind]
-        found: list[Obj] = []
+        found: list[_Metadata] = []
         version = 0
         for namespace in self._namespaces if known.namespaced and self._namespaces else ("",):
             first = await self._pages(known, namespace, found)
@@ -150,11 +175,12 @@ class Kube:
         """PUT the Lease."""
         return await self._call("PUT", LEASE.path(namespace, lease["metadata"]["name"]), lease, seconds=seconds)
 
-    async def _pages(self, kind: Kind, namespace: str, found: list[Obj]) -> int:
+    async def _pages(self, kind: Kind, namespace: str, found: list[_Metadata]) -> int:
         query = f"?limit={_PAGE}" + (f"&labelSelector={quote(SELECTOR)}" if kind.owned else "")
         more, version = "", 0
         while True:
-            page = await self._call("GET", kind.path(namespace) + query + more, accept=_METADATA)
+            path = kind.path(namespace) + query + more
+            page = _parsed(_decode_page, path, await self._send("GET", path, accept=_METADATA))
             found.extend(item["metadata"] for item in page.get("items") or ())
             version = version or int(page["metadata"]["resourceVersion"])
             if not page["metadata"].get("continue"):
@@ -175,9 +201,19 @@ class Kube:
         path: str,
         body: Mapping[str, Any] | None = None,
         content: str = "application/json",
-        accept: str = "application/json",
         seconds: float = _READ_SECONDS,
     ) -> Obj:
+        return _parsed(_decode, path, await self._send(method, path, body, content, seconds=seconds))
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        content: str = "application/json",
+        accept: str = "application/json",
+        seconds: float = _READ_SECONDS,
+    ) -> bytes:
         headers = {"Accept": accept, "Content-Type": content}
         token = await self._settings.get_api_key_with_prefix("BearerToken", alias="authorization")
         if token:
@@ -197,12 +233,16 @@ class Kube:
                 allow_redirects=False,
                 **options,
             ) as response:
-                answer = await response.read()
+                answer: bytes = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Transient(f"{method} {path}: {error or 'time-out'}") from error
         if response.status >= 300:
             raise failure(response.status, answer, response.headers)
-        try:
-            return _decode(answer)
-        except msgspec.DecodeError as error:
-            raise Transient(f"{method} {path}: answer cut short: {error}", response.status) from error
+        return answer
+
+
+def _parsed(decode: Callable[[bytes], T], path: str, answer: bytes) -> T:
+    try:
+        return decode(answer)
+    except msgspec.DecodeError as error:
+        raise Transient(f"{path}: answer cut short: {error}") from error
