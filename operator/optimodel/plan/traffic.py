@@ -58,11 +58,13 @@ def _wanted(s: Snapshot) -> dict[str, tuple[Manifest, ...]]:
 
 
 def stable_service(s: Snapshot, decision: Decision) -> tuple[dict[str, Any], ...]:
-    """The Service under the object's own name, once a revision is stable."""
-    if not decision.stable:
+    """The Service under the object's own name. It turns with the last weight and not with the commit after it, so that
+    proxies have followed when the object calls itself Ready."""
+    r = decision.rollout
+    revision = r.candidate if r and r.phase == "Promoting" and r.weight == 100 else decision.stable
+    if not revision:
         return ()
     name, owner = s.meta.name, parts.owner(s.meta.name, s.meta.uid)
-    revision = decision.stable
     return (
         service(name=name, namespace=s.meta.namespace, model=name, revision=revision, component="route", owner=owner),
     )

@@ -13,7 +13,7 @@ from ..api.durations import seconds
 from ..api.spec import Rollout
 from ..api.status import RolloutPhase, RolloutStatus
 from . import actions, weights
-from .tick import GATEWAY_LAG, UNREADY_GRACE, Tick
+from .tick import TRAFFIC_LAG, UNREADY_GRACE, Tick
 from .types import Decision, Observed
 
 
@@ -181,7 +181,7 @@ def _promote(t: Tick) -> None:
             t.set(weight=100)
     elif t.in_place():
         t.set(weighed_at=t.flight.weighed_at or t.stamp())
-        if t.spec.router is None or t.passed(t.flight.weighed_at, GATEWAY_LAG):
+        if t.passed(t.flight.weighed_at, TRAFFIC_LAG) and t.seen(t.flight.candidate).endpoints:
             _commit(t)
     else:
         t.set(weighed_at="", message="waiting until the gateway accepts 100 %")

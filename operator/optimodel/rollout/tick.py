@@ -16,8 +16,9 @@ from .types import Event, Observed, Seen
 
 UNREADY_GRACE = 10.0
 """Seconds without a ready endpoint after which a candidate has stopped being Ready."""
-GATEWAY_LAG = 1.0
-"""Seconds from a gateway's acceptance of a route until its proxies are taken to act on it: status comes first."""
+TRAFFIC_LAG = 2.0
+"""Seconds until proxies are taken to act on what was written: a gateway's status comes before its proxies, and every
+node's kube-proxy follows a Service in its own time."""
 MAX_FAILED = 10
 """Failed revisions that are remembered."""
 

@@ -41,7 +41,7 @@ def test_behind_a_gateway_ready_waits_for_its_acceptance() -> None:
     assert w.condition("Ready", "False") and w.condition("RouteReady", "False")
     w.accept_routes(lag=0)
     assert w.condition("Ready", "False"), "acceptance is told before the proxies act on it"
-    w.pass_time(1)
+    w.pass_time(2)
     assert w.condition("Ready") and w.condition("RouteReady")
     assert w.weights() == {w.status["revision"]: 100}
 

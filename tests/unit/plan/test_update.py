@@ -77,7 +77,7 @@ def test_the_canary_moves_step_by_step() -> None:
     )
     assert w.status["canary"] == "10%"
     w.accept_routes()
-    w.pass_time(28)
+    w.pass_time(27)
     assert w.weights() == {old: 90, new: 10}
     w.pass_time(2)
     assert w.weights() == {old: 50, new: 50}

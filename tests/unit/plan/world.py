@@ -202,6 +202,8 @@ class World:
                 PROBE, uid, None if answers is None else ProbeResult(answers, "" if answers else "wrong")
             )
         self.settle()
+        if "router" not in self.get(MODEL)["spec"].get("rollout", {}):
+            self.pass_time(2)
 
     def stop_pods(self, hash: str) -> None:
         """The pods of a revision stop being ready."""
@@ -214,7 +216,7 @@ class World:
                 self.put(pod)
         self.settle()
 
-    def accept_routes(self, lag: float = 1) -> None:
+    def accept_routes(self, lag: float = 2) -> None:
         """Let the gateway accept every route as it is now, and its proxies follow `lag` seconds later."""
         for kind in ("HTTPRoute", "GRPCRoute"):
             for name in self.names(kind):

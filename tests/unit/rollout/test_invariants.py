@@ -30,6 +30,7 @@ class Rollouts(RuleBasedStateMachine):
         recreate=st.sampled_from([False, False, False, True]),
     )
     def begin(self, weights: list[int | None], replicas: int, approval: bool, recreate: bool) -> None:
+        weights = [w if w is None else max(x or 0 for x in weights[: i + 1]) for i, w in enumerate(weights)]
         steps = tuple(RolloutStep(f"s{i}", w, "10s", "Required" if approval else None) for i, w in enumerate(weights))
         strategy = "Recreate" if recreate else "Canary"
         self.world.spec = msgspec.structs.replace(CANARY, steps=steps, strategy=strategy)
