@@ -44,21 +44,21 @@ def both_ready(kubectl: stage.Kubectl) -> bool:
     return len(states) == 2 and all(states)
 
 
-def pid_of(uid: str) -> int:
-    """Process of the operator in the pod with this uid, as this machine sees it. Raises LookupError."""
+def pid_of(uid: str) -> int | None:
+    """Process of the operator in the pod with this uid, as this machine sees it; none while its container restarts."""
     for pid, _, words in all_processes():
         if "optimodel.app" in words:
             groups = Path(f"/proc/{pid}/cgroup").read_text()
             if uid in groups or uid.replace("-", "_") in groups:
                 return pid
-    raise LookupError(f"no operator process of pod {uid}")
+    return None
 
 
 def kill_leader(kubectl: stage.Kubectl, sign: signal.Signals) -> str:
     """Signal the leading operator; its identity."""
     holder = stage.until(lambda: leader(kubectl), 40, "nobody leads")
     uid = next((p["metadata"]["uid"] for p in operators(kubectl) if p["metadata"]["uid"] in holder), holder)
-    os.kill(pid_of(uid), sign)
+    os.kill(stage.until(lambda: pid_of(uid), 60, f"no operator process of pod {uid}"), sign)
     return holder
 
 

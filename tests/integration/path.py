@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ NAMESPACE = "default"
 MODELS = f"/apis/optimodel.dev/v1alpha1/namespaces/{NAMESPACE}/optimizedmodels"
 ROUTES = "/apis/gateway.networking.k8s.io/v1/httproutes"
 JOBS = "/apis/batch/v1/namespaces/default/jobs"
+END_S = 30.0
 OWNED = (
     JOBS,
     "/apis/apps/v1/namespaces/default/deployments",
@@ -190,10 +191,15 @@ class World:
         plain: dict[str, Any] = json.loads(json.dumps(found).replace(name, "NAME"))
         return plain
 
-    def ends_as(self, name: str, wanted: dict[str, Any], seconds: float = 30) -> None:
+    def ends_as(self, name: str, wanted: dict[str, Any], meanwhile: Callable[[], object] = lambda: None) -> None:
         """Fail with the difference unless an object ends as wanted; what was deleted may take a moment to go."""
-        until = time.monotonic() + seconds
-        eventually(lambda: self.end(name) == wanted or time.monotonic() > until, seconds + 5)
+        until = time.monotonic() + END_S
+
+        def ended_so() -> bool:
+            meanwhile()
+            return self.end(name) == wanted or time.monotonic() > until
+
+        eventually(ended_so, END_S + 5)
         found = self.end(name)
         different = {key: {"found": found[key], "wanted": wanted[key]} for key in found if found[key] != wanted[key]}
         assert not different, f"{name}: {json.dumps(different)}"

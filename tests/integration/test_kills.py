@@ -142,7 +142,7 @@ def test_killed_at_writes_before_their_answers(world, golden, start) -> None:
             alive()
         eventually(lambda: alive() and all_settled(world, names, 1), 60, "all are Ready")
         for name in names:
-            world.ends_as(name, golden[0])
+            world.ends_as(name, golden[0], alive)
         print(f"killed after writes {[n for n in rules if rules[n].hits]} of {golden[2]} to Ready")
         proxy.rules.clear()
         later = {number: arm(names[number // 2], number) for number in range(1, 2 * len(names), 4)}
@@ -151,7 +151,7 @@ def test_killed_at_writes_before_their_answers(world, golden, start) -> None:
         eventually(lambda: alive() and all_settled(world, names, 2), 120, "all are promoted")
         print(f"killed after writes {[n for n in later if later[n].hits]} of the canary")
         for name in names:
-            world.ends_as(name, golden[1])
+            world.ends_as(name, golden[1], alive)
     assert sum(rule.hits for rule in rules.values()) >= golden[2] - 2
     assert sum(rule.hits for rule in later.values()) >= 5
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -89,14 +90,21 @@ def wait_busy(server: Server) -> None:
     """Return once the core has requests waiting or running."""
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
-        connection = http.client.HTTPConnection("127.0.0.1", server.metrics, timeout=5)
-        connection.request("GET", "/metrics")
-        lines = connection.getresponse().read().decode().splitlines()
-        connection.close()
+        lines = metrics(server)
         if any(line.startswith("nv_inference_pending") and not line.endswith(" 0") for line in lines):
             return
         time.sleep(0.002)
     raise AssertionError("no request was ever pending")
+
+
+def metrics(server: Server) -> list[str]:
+    """Lines of the metrics page; none while its port, which opens after the health check's, is closed."""
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.metrics, timeout=5)) as connection:
+        try:
+            connection.request("GET", "/metrics")
+        except ConnectionRefusedError:
+            return []
+        return connection.getresponse().read().decode().splitlines()
 
 
 STARTS = 3
