@@ -1,6 +1,8 @@
-"""`python -m tests.suites [NAME...]`: run suites in turn; the last line says how many tests passed and failed.
+"""`python -m tests.suites [NAME...]`: run suites; the last line says how many tests passed and failed.
 
-A cluster that is not up is brought up for the suite that needs it, and taken down at the end, also after a failure.
+Suites named run in turn. All of them run in two lanes, because one mostly waits and the other mostly computes; what counts
+seconds runs alone after them. A cluster that is not up is brought up for the suite that needs it, and taken down at the end,
+also after a failure.
 """
 
 from __future__ import annotations
@@ -11,14 +13,19 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from devcluster import cluster, node, sites
 from devcluster.paths import REPO
 
-SUITES = ("unit", "chart", "integration", "perf", "worker", "triton", "e2e")
+LANES = ("unit", "chart", "integration"), ("worker", "triton")
+ALONE = ("perf", "e2e")
 NO_TESTS = 5
+SLOWEST = 8
 
 
 @dataclass
@@ -66,31 +73,51 @@ def prepared() -> bool:
     return subprocess.run(["make", "-s", "images"], cwd=REPO).returncode == 0
 
 
-def run(suite: str, folder: Path, totals: Totals) -> int:
-    """Run one suite; its exit code."""
-    begun, report = time.monotonic(), folder / f"{suite}.xml"
-    print(f"\n== tests/{suite}", flush=True)
+def run(suite: str, folder: Path, output: IO[str] | None = None) -> int:
+    """Run one suite, its words to `output` (None = ours); its exit code."""
+    begun = time.monotonic()
+    print(f"\n== tests/{suite}", file=output, flush=True)
     if suite == "e2e" and not prepared():
-        totals.failed += 1
         return 1
-    command = [sys.executable, "-m", "pytest", "-q", f"tests/{suite}", f"--junit-xml={report}"]
-    code = subprocess.run(command, cwd=REPO, env=environment(suite)).returncode
+    options = ["-q", f"--durations={SLOWEST}", "--durations-min=5", f"--junit-xml={folder / suite}.xml"]
+    command = [sys.executable, "-m", "pytest", f"tests/{suite}", *options]
+    code = subprocess.run(command, cwd=REPO, env=environment(suite), stdout=output, stderr=output).returncode
     code = 0 if code == NO_TESTS else code
-    totals.add(report)
-    print(f"== tests/{suite}: exit code {code} after {time.monotonic() - begun:.0f} s", flush=True)
+    print(f"== tests/{suite}: exit code {code} after {time.monotonic() - begun:.0f} s", file=output, flush=True)
     return code
+
+
+def beside(suites: Sequence[str], folder: Path) -> tuple[list[int], str]:
+    """Run a lane while another has the terminal; its exit codes and its words."""
+    with tempfile.TemporaryFile("w+") as output:
+        codes = [run(name, folder, output) for name in suites]
+        output.seek(0)
+        return codes, output.read()
+
+
+def run_all(folder: Path) -> list[int]:
+    """Run every suite; the exit codes."""
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(beside, LANES[1], folder)
+        codes = [run(name, folder) for name in LANES[0]]
+        print("\n== the lane beside it", flush=True)
+        others, words = other.result()
+    print(words, flush=True)
+    return codes + others + [run(name, folder) for name in ALONE]
 
 
 def main(names: list[str]) -> int:
     """Run the suites named, or all; 0 when every test passed."""
-    totals, codes = Totals(), []
+    totals = Totals()
     borrowed = cluster.mode() == "given" or node.running()
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            for name in names or SUITES:
-                codes.append(run(name, Path(folder), totals))
+        with tempfile.TemporaryDirectory() as path:
+            folder = Path(path)
+            codes = [run(name, folder) for name in names] if names else run_all(folder)
+            for name in names or (*LANES[0], *LANES[1], *ALONE):
+                totals.add(folder / f"{name}.xml")
     finally:
-        if "e2e" in (names or SUITES) and not borrowed:
+        if "e2e" in (names or ALONE) and not borrowed:
             cluster.down()
     print(totals, flush=True)
     return 1 if any(codes) or totals.failed else 0

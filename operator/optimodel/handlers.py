@@ -15,7 +15,7 @@ from .adapters.kinds import KINDS, WATCHED
 from .api import names
 from .machinery.queue import WorkQueue
 from .machinery.store import Obj, Store
-from .snapshot import MODEL, by_hostname
+from .snapshot import MODEL, by_digest, by_hostname
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,10 @@ def trim_pod(pod: Obj) -> Obj:
 
 def new_store() -> Store:
     """The store with the operator's indexes and trims."""
-    return Store({"owner": owner_index, "runtime": runtime_index, "hostname": by_hostname}, {"Pod": trim_pod})
+    return Store(
+        {"owner": owner_index, "runtime": runtime_index, "hostname": by_hostname, "digest": by_digest},
+        {"Pod": trim_pod},
+    )
 
 
 class Router:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable
 from datetime import datetime
-from typing import Any
 
 import msgspec
 
@@ -32,6 +31,14 @@ def by_hostname(kind: str, obj: Obj) -> Iterable[Hashable]:
         return ()
     router = obj.get("spec", {}).get("rollout", {}).get("router") or {}
     return [(protocol, name) for protocol, found in (router.get("hostnames") or {}).items() for name in found or ()]
+
+
+def by_digest(kind: str, obj: Obj) -> Iterable[Hashable]:
+    """Index: ModelRevisions by (namespace, digest) of their artifact."""
+    if kind != "ModelRevision":
+        return ()
+    digest = ((obj.get("status") or {}).get("artifact") or {}).get("digest")
+    return [(obj["metadata"]["namespace"], digest)] if digest else ()
 
 
 def take(store: Store, namespace: str, name: str, platform: Platform, now: datetime) -> Snapshot | None:
@@ -110,18 +117,20 @@ def _runtime(store: Store, namespace: str, spec: OptimizedModelSpec) -> TritonRu
 
 
 def _in_use(store: Store, namespace: str, name: str) -> frozenset[str]:
-    """Artifact digests that revisions of other models of the namespace name. Models that are removing theirs do not count:
-    else two that share a digest and go together would each leave it to the other."""
+    """Artifact digests of ours that revisions of other models of the namespace name too. Models that are removing theirs do
+    not count: else two that share a digest and go together would each leave it to the other."""
 
     def stays(model: str) -> bool:
         raw = store.get(MODEL, namespace, model) or {"metadata": {}}
         removes = raw.get("spec", {}).get("artifacts", {}).get("deletionPolicy") == "Delete"
         return not (removes and "deletionTimestamp" in raw["metadata"])
 
-    found = (r for r in store.list("ModelRevision", namespace) if r["spec"]["model"] != name)
-    others = (r for r in found if stays(r["spec"]["model"]))
-    artifacts: Iterator[Any] = ((r.get("status") or {}).get("artifact") or {} for r in others)
-    return frozenset(a["digest"] for a in artifacts if "digest" in a)
+    def used(at: Hashable) -> bool:
+        sharers = (store.get(*each) for each in store.by("digest", at))
+        return any(r and r["spec"]["model"] != name and stays(r["spec"]["model"]) for r in sharers)
+
+    found = ((r.get("status") or {}).get("artifact") or {} for r in store.owned("ModelRevision", namespace, name))
+    return frozenset(a["digest"] for a in found if "digest" in a and used((namespace, a["digest"])))
 
 
 def _conflict(store: Store, raw: Obj, spec: OptimizedModelSpec) -> str:

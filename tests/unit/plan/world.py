@@ -13,7 +13,7 @@ from optimodel.api.contract import Artifact, Figures, Golden, Result, StepProgre
 from optimodel.machinery.store import Store
 from optimodel.plan.decide import decide
 from optimodel.plan.types import Plan, Platform, ProbeResult
-from optimodel.snapshot import MODEL, PROBE, by_hostname, take
+from optimodel.snapshot import MODEL, PROBE, by_digest, by_hostname, take
 
 PLATFORM = Platform("worker:1", "operator:1")
 RUNTIME = {"image": "triton:1"}
@@ -53,7 +53,7 @@ class World:
             model = obj["metadata"].get("labels", {}).get(names.MODEL)
             return [(kind, obj["metadata"].get("namespace", ""), model)] if model else []
 
-        self.store = Store({"owner": owner, "hostname": by_hostname})
+        self.store = Store({"owner": owner, "hostname": by_hostname, "digest": by_digest})
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
         self.version = 0
         self.written: list[dict[str, Any]] = []
