@@ -50,33 +50,33 @@ def quantity(text: str) -> Decimal | None:
 def holds(wanted: Any, live: Any) -> bool:
     """Whether `live` contains every field of `wanted`: more fields and list entries than wanted are another manager's or
     defaults. Empty values equal absent ones, quantities compare by value, lists of one length entry by entry, else by their key."""
-    if isinstance(wanted, Mapping):
+    if isinstance(wanted, dict):
         if not wanted:
-            return live is None or isinstance(live, Mapping)
-        return isinstance(live, Mapping) and all(holds(value, live.get(key)) for key, value in wanted.items())
-    if isinstance(wanted, Sequence) and not isinstance(wanted, str):
+            return live is None or isinstance(live, dict)
+        return isinstance(live, dict) and all(holds(value, live.get(key)) for key, value in wanted.items())
+    if isinstance(wanted, (list, tuple)):
         return _holds_list(wanted, live)
-    if wanted in (None, "", 0, False) and live is None:
+    if wanted == live or (live is None and wanted in (None, "", 0, False)):
         return True
-    return bool(wanted == live) or _same_quantity(wanted, live)
+    return _same_quantity(wanted, live)
 
 
 def _holds_list(wanted: Sequence[Any], live: Any) -> bool:
     if not wanted:
         return not live
-    if not isinstance(live, Sequence) or isinstance(live, str):
+    if not isinstance(live, (list, tuple)):
         return False
     if len(wanted) == len(live) and all(holds(mine, theirs) for mine, theirs in zip(wanted, live, strict=True)):
         return True
-    key = next((key for key in _KEYS if all(isinstance(item, Mapping) and key in item for item in wanted)), None)
+    key = next((key for key in _KEYS if all(isinstance(item, dict) and key in item for item in wanted)), None)
     if key is None:
-        return not any(isinstance(item, Mapping) for item in wanted) and list(wanted) == list(live)
-    by_key = {item.get(key): item for item in live if isinstance(item, Mapping)}
+        return not any(isinstance(item, dict) for item in wanted) and list(wanted) == list(live)
+    by_key = {item.get(key): item for item in live if isinstance(item, dict)}
     return all(holds(item, by_key.get(item[key])) for item in wanted)
 
 
 def _same_quantity(wanted: Any, live: Any) -> bool:
-    if not isinstance(wanted, str | int | float) or not isinstance(live, str | int | float) or isinstance(wanted, bool):
+    if not isinstance(wanted, (str, int, float)) or not isinstance(live, (str, int, float)) or isinstance(wanted, bool):
         return False
     mine, theirs = quantity(str(wanted)), quantity(str(live))
     return mine is not None and mine == theirs
@@ -89,7 +89,7 @@ def merge_diff(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]
         before = old.get(key)
         if value is None or value == before:
             continue
-        if isinstance(value, Mapping) and isinstance(before, Mapping):
+        if isinstance(value, dict) and isinstance(before, dict):
             inner = merge_diff(before, value)
             if inner:
                 patch[key] = inner

@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator, Callable, Collection, Hashable, Itera
 from typing import Any
 
 import kopf
-from kopf._cogs.clients import watching
+from kopf._cogs.clients import api, watching
 from kopf._cogs.configs.arrays import SelectorMapping
 
+from .adapters import bodies
 from .adapters.kinds import KINDS, WATCHED
 from .api import names
 from .machinery.queue import WorkQueue
@@ -158,7 +159,14 @@ async def _stream(*, settings: kopf.OperatorSettings, resource: Any, **options: 
             ours.take(kind, event)
 
 
+class _Json:
+    """In the place of `json` where kopf reads the lines of a watch: the standard library takes an eighth of the operator's time."""
+
+    loads = staticmethod(bodies.watch_event)
+
+
 watching.infinite_watch = _stream
+api.json = _Json  # type: ignore[attr-defined,assignment]
 
 
 class _Backoffs:

@@ -14,11 +14,13 @@ from urllib.parse import quote
 import aiohttp
 import msgspec
 from kubernetes.aio import client, config
+from yarl import URL
 
 from ..api.names import FIELD_MANAGER, SELECTOR
 from ..errors import ApiError, Conflict, Forbidden, Invalid, NotFound, Terminating, TooMany, Transient
 from ..machinery.store import Obj
 from ..machinery.sweep import Listing
+from . import bodies
 from .kinds import EVENT, KINDS, LEASE, Kind
 
 _METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
@@ -203,7 +205,7 @@ class Kube:
         content: str = "application/json",
         seconds: float = _READ_SECONDS,
     ) -> Obj:
-        return _parsed(_decode, path, await self._send(method, path, body, content, seconds=seconds))
+        return _parsed(bodies.body, path, await self._send(method, path, body, content, seconds=seconds))
 
     async def _send(
         self,
@@ -226,7 +228,7 @@ class Kube:
         try:
             async with self._session.request(
                 method,
-                self._settings.host + path,
+                URL(self._settings.host + path, encoded=True),
                 data=data,
                 headers=headers,
                 timeout=limit,
