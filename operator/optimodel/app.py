@@ -220,7 +220,9 @@ def main() -> int:
         return 2
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     gc.freeze()
-    gc.set_threshold(50_000, 20, 20)  # bodies come and go without cycles: looking for them as often as usual costs 5 % of CPU
+    gc.set_threshold(
+        50_000, 20, 20
+    )  # bodies come and go without cycles: looking for them as often as usual costs 5 % of CPU
 
     async def run() -> int:
         return await App(settings).run()
