@@ -16,7 +16,7 @@ import yaml
 
 from ..adapters.kube import Kube
 from ..api import names
-from ..errors import ApiError
+from ..errors import ApiError, TooMany, Transient
 from . import view
 
 KIND = "OptimizedModel"
@@ -63,11 +63,20 @@ async def act(kube: Kube, namespace: str, name: str, verb: str) -> str:
 
 
 async def follow(kube: Kube, namespace: str, name: str) -> int:
-    """Print what changes until the object is Ready (0) or Stalled (1)."""
+    """Print what changes until the object is Ready (0) or Stalled (1). An API server that is away for a while is waited for."""
     seen: dict[str, str] = {}
     began = time.monotonic()
+    away = False
     while True:
-        om = await kube.get(KIND, namespace, name)
+        try:
+            om = await kube.get(KIND, namespace, name)
+        except (Transient, TooMany) as error:
+            if not away:
+                print(f"{time.monotonic() - began:7.1f} s  waiting for the API server: {error}", flush=True)
+            away = True
+            await asyncio.sleep(POLL_S)
+            continue
+        away = False
         for line in view.changes(seen, om):
             print(f"{time.monotonic() - began:7.1f} s  {line}", flush=True)
         if view.is_ready(om) or view.is_stalled(om):
