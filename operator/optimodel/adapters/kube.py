@@ -110,7 +110,7 @@ class Kube:
             config.load_incluster_config(settings)
         else:
             try:
-                await config.load_kube_config(client_configuration=settings)
+                await config.load_kube_config(os.environ.get("KUBECONFIG"), client_configuration=settings)
             except config.ConfigException as error:
                 raise ApiError(f"no cluster to talk to: set KUBECONFIG ({error})", 0) from error
         return cls(settings, **options)

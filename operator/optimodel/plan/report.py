@@ -66,14 +66,15 @@ def status(s: Snapshot, f: Facts) -> OptimizedModelStatus:
 
 
 def _failure(s: Snapshot, f: Facts) -> Failure | None:
-    """What went wrong last. It keeps its time while it stays the same, and goes once this generation serves."""
+    """What went wrong last. It keeps its time while it stays the same, and goes once this generation serves or wants another
+    revision."""
     found = f.work.failure
     if found is None and f.decision.rollout and f.target and f.decision.rollout.candidate == f.target.hash:
         found = serve.failure(s, f.target.hash)
     last = s.status.last_failure
     if found is None:
-        served = f.target is not None and f.decision.stable == f.target.hash
-        return None if served else last
+        wanted = f.target.hash if f.target else s.status.revision
+        return last if wanted == s.status.revision != f.decision.stable else None
     message = found.message[:MESSAGE]
     if last and (last.component, last.reason, last.message) == (found.component, found.reason, message):
         return last

@@ -47,9 +47,10 @@ def test_what_only_the_spec_can_mend_waits_for_the_spec(reason: str, code: int) 
     rest = w.version
     w.pass_time(86_400)
     assert w.version == rest, "no retry storm"
+    assert w.status["lastFailure"]["reason"] == reason
     w.edit(source={"s3": {"url": "s3://models/better"}})
     w.settle()
-    assert not w.condition("Stalled")
+    assert not w.condition("Stalled") and "lastFailure" not in w.status
     w.end_job(result())
     w.start_pods()
     assert w.condition("Ready")
