@@ -54,6 +54,7 @@ def up() -> None:
     else:
         node_up()
     print(f"export KUBECONFIG={kubeconfig()}")
+    print(f"export PATH={binaries.binary('kubectl').parent}:$PATH")
 
 
 def node_up() -> None:

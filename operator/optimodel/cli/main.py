@@ -43,6 +43,10 @@ def action(verb: str, om: view.Obj, now: datetime) -> str:
         target = status.get("revision", "")
     else:
         target = rollout.get("candidate", "")
+    if verb == "retry" and om["spec"].get("suspend"):
+        raise Refused("nothing to retry: spec.suspend is true. Set it to false")
+    if rollout.get("phase") == "RollingBack" and verb != "retry":
+        raise Refused(f"nothing to {verb}: the rollout is going back already")
     if not target:
         raise Refused(
             f"nothing to {verb}: " + ("there is no revision" if verb == "retry" else "no rollout is going on")
@@ -100,7 +104,8 @@ async def run(options: argparse.Namespace) -> int:
 
 async def _do(kube: Kube, options: argparse.Namespace) -> int:
     if options.command != "status":
-        print(await act(kube, options.namespace, options.name, options.command))
+        text = await act(kube, options.namespace, options.name, options.command)
+        print("asked to", " ".join(text.split()[:2]) + f"; see it go: kubectl optimodel status -w {options.name}")
         return 0
     if options.watch:
         return await follow(kube, options.namespace, options.name)
@@ -121,12 +126,13 @@ def default_namespace() -> str:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line, parsed."""
-    shared = argparse.ArgumentParser(add_help=False)
+    shared, where = argparse.ArgumentParser(add_help=False), {"help": "default: that of the kubeconfig's context"}
     shared.add_argument("name", help="name of the OptimizedModel")
-    shared.add_argument("-n", "--namespace", default=default_namespace(), help="default: %(default)s")
+    shared.add_argument("-n", "--namespace", default=argparse.SUPPRESS, **where)
     parser = argparse.ArgumentParser(
         prog="kubectl optimodel", description="See how a model stands, and act on its rollout."
     )
+    parser.add_argument("-n", "--namespace", default=default_namespace(), **where)
     commands = parser.add_subparsers(dest="command", required=True)
     status = commands.add_parser("status", parents=[shared], help="how the model stands")
     status.add_argument("-w", "--watch", action="store_true", help="print changes until it is Ready or Stalled")

@@ -138,4 +138,4 @@ def summary(om: Obj) -> list[str]:
 
 def _conditions(om: Obj) -> list[tuple[str, ...]]:
     found = om.get("status", {}).get("conditions", [])
-    return [(c["type"], c["status"], c["reason"], c.get("message", "")[:160]) for c in found]
+    return [(c["type"], c["status"], c["reason"], c.get("message", "")) for c in found]

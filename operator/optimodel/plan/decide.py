@@ -12,7 +12,7 @@ from ..resources import pod as parts
 from ..resources.network import network_policy
 from ..resources.revision import model_revision
 from . import finalize, pods, report, serve, traffic
-from .optimize import Work, optimize, ref
+from .optimize import Work, optimize, ref, told
 from .revise import Target, target
 from .types import Event, Plan, Ref, Snapshot
 from .validate import Refusal, refuse
@@ -46,7 +46,7 @@ def _retries(s: Snapshot, wanted: Target | None, action: str) -> bool:
 def _work(s: Snapshot, wanted: Target | None, refusal: Refusal | None, *, retry: bool) -> Work:
     if wanted is None or refusal is not None:
         known = wanted.revision.status if wanted and wanted.revision else ModelRevisionStatus()
-        return Work(known, s.status.attempt, steps=s.status.steps)
+        return Work(known, s.status.attempt, steps=told(s, wanted))
     return optimize(s, wanted, retry=retry)
 
 

@@ -65,7 +65,7 @@ def optimize(s: Snapshot, target: Target, *, retry: bool) -> Work:
 def _try(s: Snapshot, target: Target, known: ModelRevisionStatus, evaluation: str, *, retry: bool) -> Work:
     """An attempt at a revision that is not judged."""
     if s.spec.suspend:
-        return Work(known, s.status.attempt, delete=_others(s, keep=""), steps=s.status.steps)
+        return Work(known, s.status.attempt, delete=_others(s, keep=""), steps=told(s, target))
     attempt = _attempt(s, target, evaluation, retry=retry)
     if attempt.failed:
         return Work(known, attempt, steps=s.status.steps, failure=s.status.last_failure, terminal=True)
@@ -76,6 +76,11 @@ def _try(s: Snapshot, target: Target, known: ModelRevisionStatus, evaluation: st
             return Work(known, attempt, steps=s.status.steps, failure=failure, requeue_after=left)
         attempt = Attempt(attempt.revision, attempt.job_hash, attempt.number + 1)
     return _run(s, target, known, attempt, evaluation)
+
+
+def told(s: Snapshot, target: Target | None) -> tuple[StepProgress, ...]:
+    """The steps that status tells, while it tells of the same revision."""
+    return s.status.steps if target is None or target.hash == s.status.revision else ()
 
 
 def _done(s: Snapshot, target: Target, known: ModelRevisionStatus) -> Work:
@@ -100,11 +105,9 @@ def _rejection(known: ModelRevisionStatus) -> Failure:
     said = "; ".join(
         f"{g.name} ({g.metric}) {g.verdict}: {g.message or f'{g.value} against {g.bound}'}" for g in missed
     )
-    return Failure(
-        "gates",
-        reason,
-        f"{said.rstrip('.') or 'a gate was not met'}. Loosen the gate, give it more data, or change the steps.",
-    )
+    advised = any(g.message for g in missed)
+    way_out = "" if advised else " Loosen the gate, give it more data, or change the steps."
+    return Failure("gates", reason, f"{said.rstrip('.') or 'a gate was not met'}.{way_out}")
 
 
 def _attempt(s: Snapshot, target: Target, evaluation: str, *, retry: bool) -> Attempt:

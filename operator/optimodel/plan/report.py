@@ -95,7 +95,7 @@ def _conditions(s: Snapshot, f: Facts, failure: Failure | None) -> Iterator[Cond
         else say(c.AVAILABLE, "False", "NoReadyPods", "no pod can take traffic")
     )
     yield say(c.SOURCE_READY, *_source(f))
-    yield say(c.OPTIMIZED, *_optimized(f))
+    yield say(c.OPTIMIZED, *_optimized(s, f))
     yield say(c.QUALITY_PASSED, *_quality_passed(f))
     yield say(c.SERVING_READY, *_serving(f, failure))
     if s.spec.rollout.router is not None:
@@ -136,7 +136,8 @@ def _not_yet(s: Snapshot, f: Facts, hash: str) -> Said:
         return "False", "RolledBack", text
     if f.decision.rollout is not None and f.decision.rollout.stable:
         r = f.decision.rollout
-        return "False", "RolloutInProgress", f"{r.phase}: {r.message or f'revision {r.candidate} has {r.weight} %'}"
+        reason = "Paused" if r.phase == "Paused" else "RolloutInProgress"
+        return "False", reason, f"{r.phase}: {r.message or f'revision {r.candidate} has {r.weight} %'}"
     if not f.work.deployable:
         return "False", "Optimizing", f"revision {hash} is being optimized"
     return "False", "Deploying", f"revision {hash} is starting"
@@ -157,12 +158,14 @@ def _source(f: Facts) -> Said:
     return "Unknown", "NotFetched", ""
 
 
-def _optimized(f: Facts) -> Said:
+def _optimized(s: Snapshot, f: Facts) -> Said:
     if f.work.revision.artifact is not None or f.work.deployable:
         return "True", "Optimized", ""
     if f.work.failure:
         return "False", f.work.failure.reason, f.work.failure.message
-    return "False", "Optimizing", ""
+    if f.refusal:
+        return "False", f.refusal.reason, f.refusal.message
+    return "False", "Suspended" if s.spec.suspend else "Optimizing", ""
 
 
 def _quality_passed(f: Facts) -> Said:
@@ -179,6 +182,8 @@ def _serving(f: Facts, failure: Failure | None) -> Said:
         return "True", "Answering", f"revision {hash} answers"
     if failure and f.work.deployable:
         return "False", failure.reason, failure.message
+    if hash in f.decision.failed_revisions:
+        return "False", "RolledBack", ""
     return "False", "Deploying" if f.work.deployable else "NotOptimized", ""
 
 

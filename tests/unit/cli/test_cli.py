@@ -12,7 +12,7 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
 def model(**status: Any) -> dict[str, Any]:
-    return {"metadata": {"name": "m", "namespace": "a", "generation": 2}, "status": status}
+    return {"metadata": {"name": "m", "namespace": "a", "generation": 2}, "spec": {}, "status": status}
 
 
 def ready(status: str, generation: int) -> dict[str, Any]:
@@ -42,6 +42,8 @@ def test_an_action_names_what_it_is_for() -> None:
         ("approve", model(rollout=rollout("Settling")), "phase Settling"),
         ("promote", model(revision="bbb"), "no rollout"),
         ("retry", model(), "no revision"),
+        ("retry", model(revision="bbb") | {"spec": {"suspend": True}}, "suspend"),
+        ("abort", model(rollout=rollout("RollingBack")), "going back already"),
     ],
 )
 def test_an_action_without_an_object_is_refused(verb: str, om: dict[str, Any], why: str) -> None:
