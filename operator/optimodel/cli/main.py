@@ -126,13 +126,13 @@ def default_namespace() -> str:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line, parsed."""
-    shared, where = argparse.ArgumentParser(add_help=False), {"help": "default: that of the kubeconfig's context"}
+    shared, where = argparse.ArgumentParser(add_help=False), "default: that of the kubeconfig's context"
     shared.add_argument("name", help="name of the OptimizedModel")
-    shared.add_argument("-n", "--namespace", default=argparse.SUPPRESS, **where)
+    shared.add_argument("-n", "--namespace", default=argparse.SUPPRESS, help=where)
     parser = argparse.ArgumentParser(
         prog="kubectl optimodel", description="See how a model stands, and act on its rollout."
     )
-    parser.add_argument("-n", "--namespace", default=default_namespace(), **where)
+    parser.add_argument("-n", "--namespace", default=default_namespace(), help=where)
     commands = parser.add_subparsers(dest="command", required=True)
     status = commands.add_parser("status", parents=[shared], help="how the model stands")
     status.add_argument("-w", "--watch", action="store_true", help="print changes until it is Ready or Stalled")
