@@ -14,7 +14,15 @@ Task = Literal["TextEmbedding", "TextClassification"]
 """What the model answers: a sentence vector, or scores over labels."""
 
 Metric = Literal[
-    "CosineMean", "CosineP5", "CosineMin", "Accuracy", "MacroF1", "SizeRatio", "LatencyP50Ratio", "LatencyP95Ms", "BatchInvariance"
+    "CosineMean",
+    "CosineP5",
+    "CosineMin",
+    "Accuracy",
+    "MacroF1",
+    "SizeRatio",
+    "LatencyP50Ratio",
+    "LatencyP95Ms",
+    "BatchInvariance",
 ]
 """What a gate measures. Cosines and `Accuracy` are higher-is-better quality against the baseline's answers (Accuracy needs labels);
 `SizeRatio` = weight bytes / source weight bytes; `LatencyP50Ratio` = p50 / baseline p50 (lower is faster);
@@ -114,14 +122,16 @@ class Training(Struct, frozen=True):
 
 
 class Adversarial(Struct, frozen=True):
-    """Training on perturbed embeddings (FGM, Miyato et al. 2017): `epsilon` is the l2 norm of the perturbation of a text relative to its embeddings'."""
+    """Training on perturbed embeddings (FGM, Miyato et al. 2017): `epsilon` is the l2 norm of a text's perturbation,
+    relative to that of its embeddings; `weight` is that of the perturbed loss."""
 
     epsilon: str = "0.1"
     weight: str = "1"
 
 
 class FineTune(Struct, frozen=True):
-    """Step `FineTune`: adapt the model to labelled text. LoRA (Hu et al. 2021) is merged into the weights; Head trains a new head on a frozen body."""
+    """Step `FineTune`: adapt the model to labelled text. LoRA (Hu et al. 2021) is merged into the weights; Head trains a
+    new head on a frozen body."""
 
     data: str
     method: Literal["Full", "Head", "LoRA"] = "Full"
@@ -133,9 +143,9 @@ class FineTune(Struct, frozen=True):
 
 
 class Distill(Struct, frozen=True):
-    """Step `Distill`: a student of some of the teacher's layers learns its soft labels at `temperature`, the hard labels, and
-    its hidden states (Hinton et al. 2015, Sanh et al. 2019). `soft` is the share of the soft loss, `hidden` the weight of the hidden-state loss.
-    No `keepLayers` = every other layer, the last among them."""
+    """Step `Distill`: a student of some of the teacher's layers learns its soft labels at `temperature`, the hard labels,
+    and its hidden states (Hinton et al. 2015, Sanh et al. 2019). `soft` is the share of the soft loss, `hidden` the
+    weight of the hidden-state loss. No `keepLayers` = every other layer, the last among them."""
 
     data: str
     keep_layers: tuple[int, ...] = ()
@@ -155,9 +165,9 @@ class Recover(Struct, frozen=True):
 
 
 class Prune(Struct, frozen=True):
-    """Step `Prune`: remove what matters least. Heads, FFN (intermediate neurons), Layers and Vocabulary (token rows that `data` never uses) make the
-    model smaller; Magnitude and TwoFour set weights to zero and change neither size nor speed by themselves.
-    `keep` is the share that stays; Vocabulary keeps the tokens of `data` and ignores it."""
+    """Step `Prune`: remove what matters least. Heads, FFN (intermediate neurons), Layers and Vocabulary (token rows that
+    `data` never uses) make the model smaller; Magnitude and TwoFour set weights to zero and change neither size nor
+    speed by themselves. `keep` is the share that stays; Vocabulary keeps the tokens of `data` and ignores it."""
 
     method: Literal["Magnitude", "TwoFour", "Heads", "FFN", "Layers", "Vocabulary"] = "FFN"
     keep: str = "0.75"

@@ -21,12 +21,13 @@ _CHUNK = 1 << 20
 
 
 class StepEntry(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """What a step made of its input; `input` and `output` are digests."""
+    """What a step made of its input; `input` and `output` are digests, `notes` a JSON object of figures for reports."""
 
     type: str
     input: str
     output: str
     weights_bytes: int = 0
+    notes: str = ""
 
 
 class Store:

@@ -22,10 +22,12 @@ from optimodel.api.spec import (
     Dataset,
     Export,
     Gate,
+    Prune,
     Quantize,
     Shape,
     Source,
     Step,
+    StepType,
     Struct,
     Task,
     TritonRuntimeSpec,
@@ -59,9 +61,20 @@ def digest(value: Any, length: int) -> str:
 
 
 def step_settings(step: Step) -> Struct:
-    """The settings that a step runs with: those it carries, else the defaults of its type."""
-    given: Struct | None = step.export if step.type == "Export" else step.quantize
-    return given if given is not None else {"Export": Export, "Quantize": Quantize}[step.type]()
+    """The settings that a step runs with: those it carries, else the defaults of its type.
+
+    Raises `KeyError` for a type that has none, since it cannot work without data (`rules.check` refuses that).
+    """
+    given: Struct | None = getattr(step, member(step.type))
+    if given is not None:
+        return given
+    defaults: dict[str, type[Struct]] = {"Prune": Prune, "Export": Export, "Quantize": Quantize}
+    return defaults[step.type]()
+
+
+def member(kind: StepType) -> str:
+    """The field of a `Step` that carries the settings of its type."""
+    return "fine_tune" if kind == "FineTune" else kind.lower()
 
 
 def canonical_step(step: Step) -> dict[str, Any]:

@@ -139,12 +139,25 @@ class Pipeline:
         self.board.start(step.name)
         out = self.work / step.name
         report = lambda percent, word: self.board.percent(step.name, percent, word)  # noqa: E731
-        steps.run(step, folder, out, steps.Context(self.job.task, self.threads, self.work, report))
+        checkpoint = self.work / "checkpoints" / key
+        notes: dict[str, Any] = {}
+        context = steps.Context(
+            self.job.task, self.threads, self.work, report, self._rows, checkpoint, notes.__setitem__
+        )
+        steps.run(step, folder, out, context)
         digest = self.store.publish(out).digest
         weights = weight_bytes(out)
-        entry = self.store.remember(key, StepEntry(step.type, before.digest, digest, weights))
+        told = msgspec.json.encode(notes).decode() if notes else ""
+        entry = self.store.remember(key, StepEntry(step.type, before.digest, digest, weights, told))
         self.board.end(step.name, "Done", entry.output[:19], entry.weights_bytes)
         return Stage(entry.output, out if entry.output == digest else None, entry.weights_bytes)
+
+    def _rows(self, name: str) -> list[dataset.Row]:
+        """All rows of the data that a step names."""
+        found = next((d for d in self.job.data if d.name == name), None)
+        if found is None:
+            raise Failure("DataUnknown", f"spec.data has no dataset {name!r}. Add it or name another.")
+        return dataset.load(found, self.environ)
 
     def _source_folder(self, source: Stage) -> Path:
         if source.folder is None:  # its steps were in the store a moment ago, and no longer are
