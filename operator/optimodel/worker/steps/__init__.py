@@ -9,10 +9,16 @@ from pathlib import Path
 from optimodel.api.spec import Step, StepType
 from optimodel.recipes import identity
 
-from . import export, quantize
+from . import distill, export, finetune, prune, quantize
 from .technique import Context, Technique
 
-REGISTRY: dict[StepType, Technique] = {"Export": export.TECHNIQUE, "Quantize": quantize.TECHNIQUE}
+REGISTRY: dict[StepType, Technique] = {
+    "FineTune": finetune.TECHNIQUE,
+    "Distill": distill.TECHNIQUE,
+    "Prune": prune.TECHNIQUE,
+    "Export": export.TECHNIQUE,
+    "Quantize": quantize.TECHNIQUE,
+}
 
 
 def key(step: Step, input_digest: str, task: str) -> str:
