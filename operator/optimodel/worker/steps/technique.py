@@ -24,7 +24,8 @@ class Context:
     """What a step may know besides its folder. `report` takes percent and a word.
 
     `data` gives the rows of `DATASET` or `DATASET/PART` as the settings name them, and raises `Failure`. `checkpoint` is a
-    folder (made by who needs it) that outlives a failed attempt of this very step: same input, settings, data and tools.
+    folder (made by who needs it) that holds what an earlier attempt of this very step (same input, settings, data and tools)
+    gave to `keep`; the newest file alone outlives the pod.
     `note` takes a figure for the report (name, JSON value), never for the artifact. Seeds come from the settings.
     """
 
@@ -35,6 +36,7 @@ class Context:
     data: Callable[[str], list[Row]]
     checkpoint: Path
     note: Callable[[str, Any], None] = lambda name, value: None
+    keep: Callable[[Path], None] = lambda path: None
 
 
 @dataclass(frozen=True)

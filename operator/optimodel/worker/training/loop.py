@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..steps.technique import Context
 
 CHECKPOINT_STEPS = 50
-"""Optimizer steps between checkpoints: the most work that a kill can cost."""
+"""Optimizer steps between checkpoints: the most work that a kill can cost, as long as the store is fast (`checkpoints.SHARE`)."""
 MAX_NORM = 1.0
 """Gradients are scaled down to this l2 norm."""
 
@@ -66,7 +66,7 @@ def train(
             losses.append(_step(loss(texts.batch(rows)), parameters, optimizer, scheduler, training, len(losses)))
             after()
             if len(losses) % checkpoint_steps == 0 or len(losses) == total:
-                memory.save(losses)
+                context.keep(memory.save(losses))
             context.report(5 + 85 * len(losses) // total, f"loss {losses[-1]:.4f} at step {len(losses)} of {total}")
     return _outcome(losses)
 
@@ -133,8 +133,8 @@ class Memory:
         self.path = folder / f"training-{fingerprint}.pt"
         self.parameters, self.optimizer, self.scheduler = parameters, optimizer, scheduler
 
-    def save(self, losses: list[float]) -> None:
-        """Replace the last checkpoint."""
+    def save(self, losses: list[float]) -> Path:
+        """Replace the last checkpoint; the file."""
         import torch
 
         state = {
@@ -148,6 +148,7 @@ class Memory:
         partial = self.path.with_suffix(".partial")
         torch.save(state, partial)
         os.replace(partial, self.path)
+        return self.path
 
     def restore(self) -> list[float]:
         """Go back to the last checkpoint; its losses, or none."""
