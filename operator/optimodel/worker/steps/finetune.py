@@ -18,7 +18,7 @@ from ..training.folders import Subject
 from .technique import Context, Technique
 
 HELD_OUT, MAX_HELD_OUT = 10, 200
-"""Every tenth row, at most 200, is kept from adversarial training, to measure robustness on."""
+"""One row in ten, drawn by the seed, at most 200, is kept from adversarial training, to measure robustness on."""
 
 
 def run(settings: FineTune, source: Path, out: Path, context: Context) -> None:
@@ -115,9 +115,8 @@ def _train_head(settings: FineTune, subject: Subject, texts: Texts, context: Con
 
 def _train_hardened(settings: FineTune, wanted: Adversarial, subject: Subject, texts: Texts, context: Context) -> None:
     """Train on nine tenths, and note accuracy with and without the perturbation on the rest, before and after."""
-    held = list(range(0, len(texts), HELD_OUT))[:MAX_HELD_OUT]
-    rest = texts.part(sorted(set(range(len(texts))) - set(held))) if len(texts) > HELD_OUT else texts
-    batches = texts.part(held).in_order(settings.training.batch_size)
+    held, rest = _held_out(texts, settings.training.seed)
+    batches = held.in_order(settings.training.batch_size)
     loss, epsilon = losses.hard(subject), float(wanted.epsilon)
     before = adversarial.accuracy(subject, batches, loss, epsilon)
     _train(settings, subject, rest, context)
@@ -127,6 +126,15 @@ def _train_hardened(settings: FineTune, wanted: Adversarial, subject: Subject, t
         for when, (clean, attacked) in (("before", before), ("after", after))
     }
     context.note("robustness", figures | {"epsilon": epsilon, "rows": len(held)})
+
+
+def _held_out(texts: Texts, seed: int) -> tuple[Texts, Texts]:
+    """A tenth to measure on, and the rest to train on."""
+    import torch
+
+    order = torch.randperm(len(texts), generator=torch.Generator().manual_seed(seed)).tolist()
+    count = min(MAX_HELD_OUT, max(1, len(texts) // HELD_OUT))
+    return texts.part(sorted(order[:count])), texts.part(sorted(order[count:]))
 
 
 TECHNIQUE = Technique(revision=1, tools=("torch", "transformers", "peft"), run=run)
