@@ -99,7 +99,7 @@ class Split(Struct, frozen=True):
 
 
 class Dataset(Struct, frozen=True):
-    """A named file of texts: JSON Lines, CSV or Parquet by its suffix. `label` where a metric or a training step needs one."""
+    """A named file of texts: JSON Lines, or CSV by its suffix. `labelField` where a metric or a training step needs one."""
 
     name: str
     s3: S3 | None = None
@@ -359,6 +359,8 @@ class ModelRevisionSpec(Struct, frozen=True):
     steps: tuple[Step, ...]
     batching: Batching
     runtime: TritonRuntimeSpec
+    data: tuple[Dataset, ...] = ()
+    """The datasets that steps read."""
     runtime_ref: RuntimeRef = RuntimeRef()
     """Where the runtime was found. Not part of the identity: an equal runtime under another name is the same revision."""
 

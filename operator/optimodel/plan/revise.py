@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..api.spec import ModelRevisionSpec, TritonRuntimeSpec
-from ..recipes.identity import revision_hash
+from ..recipes.identity import read_datasets, revision_hash
 from .types import Revision, Snapshot
 
 
@@ -36,7 +36,8 @@ def target(s: Snapshot) -> Target | None:
 
 
 def _hash(s: Snapshot, runtime: TritonRuntimeSpec) -> str:
-    return revision_hash(s.spec.task, s.spec.source, s.spec.optimization.steps, s.spec.serving.batching, runtime)
+    o = s.spec.optimization
+    return revision_hash(s.spec.task, s.spec.source, o.steps, s.spec.serving.batching, runtime, s.spec.data)
 
 
 def _spec(s: Snapshot, hash: str, runtime: TritonRuntimeSpec) -> ModelRevisionSpec:
@@ -47,6 +48,7 @@ def _spec(s: Snapshot, hash: str, runtime: TritonRuntimeSpec) -> ModelRevisionSp
         task=s.spec.task,
         source=s.spec.source,
         steps=s.spec.optimization.steps,
+        data=read_datasets(s.spec.optimization.steps, s.spec.data),
         batching=s.spec.serving.batching,
         runtime=runtime,
         runtime_ref=s.spec.serving.runtime_ref,

@@ -27,7 +27,7 @@ def refuse(s: Snapshot) -> Refusal | None:
 
 def _refusals(s: Snapshot) -> Iterator[Refusal]:
     o = s.spec.optimization
-    for problem in rules.check(s.spec.task, o.steps, o.gates, s.spec.data):
+    for problem in rules.check(s.spec.task, o.steps, o.gates, s.spec.data, o.target):
         yield Refusal(problem.reason, problem.message)
     yield from _durations(s)
     yield from _router(s)
