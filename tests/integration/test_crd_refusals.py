@@ -78,6 +78,16 @@ def step(kind: str, **settings: Any) -> Object:
     return model(optimization__steps=[{"name": "a", "type": kind, **settings}])
 
 
+def recipe(*steps: Object, **spec: Any) -> Object:
+    """A recipe with these steps."""
+    return {
+        "apiVersion": "optimodel.dev/v1alpha1",
+        "kind": "OptimizationRecipe",
+        "metadata": {"name": "r", "namespace": "team-a"},
+        "spec": {"steps": list(steps), **spec},
+    }
+
+
 def named(name: str) -> Object:
     document = model()
     document["metadata"]["name"] = name
@@ -116,6 +126,22 @@ REFUSED: dict[str, tuple[Callable[[], Object], list[str]]] = {
     ),
     "settings of another step": (
         lambda: model(optimization__steps=[{"name": "a", "type": "Export", "quantize": {}}]),
+        ["quantize belongs to a step of type Quantize"],
+    ),
+    "parameters of no recipe": (
+        lambda: model(optimization={"parameters": {"data": "eval"}}),
+        ["parameters belong to a recipe: name it in recipeRef"],
+    ),
+    "recipe without a name": (
+        lambda: model(optimization__recipeRef={}),
+        ["spec.optimization.recipeRef.name", "Required"],
+    ),
+    "recipe whose decimal is a word": (
+        lambda: recipe({"name": "a", "type": "FineTune", "fineTune": {"data": "x", "training": {"warmup": "$(Warm)"}}}),
+        ["fineTune.training.warmup", "should match"],
+    ),
+    "recipe with settings of another step": (
+        lambda: recipe({"name": "a", "type": "Export", "quantize": {}}),
         ["quantize belongs to a step of type Quantize"],
     ),
     "unknown technique": (
@@ -253,6 +279,18 @@ def test_security_fields_never_take_effect_without_field_validation(cluster: Clu
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda p: p.stem)
 def test_samples_are_accepted(cluster: Cluster, path: Path) -> None:
     cluster.accepted(yaml.safe_load(path.read_text()))
+
+
+def test_a_recipe_may_leave_texts_open(cluster: Cluster) -> None:
+    adapt = {"data": "$(data)/train", "training": {"learningRate": "$(learning-rate)"}}
+    bar = {"name": "a", "metric": "Accuracy", "data": "$(data)/test", "maxDrop": "$(max-drop)", "confidence": "$(sure)"}
+    found = recipe({"name": "adapt", "type": "FineTune", "fineTune": adapt}, gates=[bar])
+    spec = cluster.accepted(found)["spec"]
+    assert (
+        spec["steps"][0]["fineTune"]["training"] | {"learningRate": "$(learning-rate)", "epochs": 3}
+        == (spec["steps"][0]["fineTune"]["training"])
+    )
+    assert spec["gates"] == [bar]
 
 
 def test_defaults_appear(cluster: Cluster) -> None:

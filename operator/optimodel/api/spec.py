@@ -236,9 +236,37 @@ class Gate(Struct, frozen=True):
     confidence: str = "0.95"
 
 
-class Optimization(Struct, frozen=True):
-    """How the model is compressed. Left out: exported only."""
+class Parameter(Struct, frozen=True):
+    """A text that a recipe leaves open, written `$(name)` in its steps and gates; without `default` it must be given."""
 
+    name: str
+    description: str = ""
+    default: str | None = None
+
+
+class RecipeSpec(Struct, frozen=True):
+    """Steps and gates that many models share. Both scopes are alike; no `tasks` = every task."""
+
+    steps: tuple[Step, ...]
+    description: str = ""
+    tasks: tuple[Task, ...] = ()
+    parameters: tuple[Parameter, ...] = ()
+    gates: tuple[Gate, ...] = ()
+
+
+class RecipeRef(Struct, frozen=True):
+    """Which recipe the steps come from."""
+
+    name: str
+    kind: Literal["ClusterOptimizationRecipe", "OptimizationRecipe"] = "ClusterOptimizationRecipe"
+
+
+class Optimization(Struct, frozen=True):
+    """How the model is compressed. Left out: exported only. With a recipe, a step or gate replaces the recipe's of the same
+    name as a whole, or joins them; the default steps stand for none."""
+
+    recipe_ref: RecipeRef | None = None
+    parameters: dict[str, str] | None = None
     steps: tuple[Step, ...] = (Step("export", "Export"),)
     target: Target = Target()
     gates: tuple[Gate, ...] = ()
@@ -363,6 +391,9 @@ class ModelRevisionSpec(Struct, frozen=True):
     """The datasets that steps read."""
     runtime_ref: RuntimeRef = RuntimeRef()
     """Where the runtime was found. Not part of the identity: an equal runtime under another name is the same revision."""
+    recipe: RecipeSpec | None = None
+    """The recipe that `steps` come from, as it was. Like its name no part of the identity, for the steps are."""
+    recipe_ref: RecipeRef | None = None
 
 
 def plain(value: Struct) -> dict[str, Any]:
