@@ -97,12 +97,16 @@ lint: setup ## Check style, types and the arrows between rooms
 ##@ Benchmarks
 BENCH ?= 200 1000
 ROUNDS ?= 1
-.PHONY: bench-operator bench-floor test-perf
+SEEDS ?= 5
+.PHONY: bench-operator bench-floor bench-optimize test-perf
 bench-operator: setup ## Time BENCH objects at once on the operator and on a client without logic, ROUNDS times in turn, then a restart
 	@set -e; for n in $(BENCH); do PYTHONPATH=operator:. .venv/bin/python -m tests.perf.bench both $$n --rounds $(ROUNDS); done
 
 bench-floor: setup ## Time the client without logic alone
 	@set -e; for n in $(BENCH); do PYTHONPATH=operator:. .venv/bin/python -m tests.perf.bench floor $$n --rounds $(ROUNDS); done
+
+bench-optimize: setup ## Compress MiniLM-L6 on TREC-6 by each technique alone and together, SEEDS times; an hour, and goes on when stopped
+	@PYTHONPATH=operator:.:$$($(PYTHON) -m devcluster.sites worker) .venv/bin/python -m tests.perf.optimize --seeds $(SEEDS) $(OPTIMIZE)
 
 test-perf: setup ## Count the writes of thirty objects, of idle seconds and of a restart
 	@.venv/bin/python -m pytest -q tests/perf

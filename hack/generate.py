@@ -47,16 +47,21 @@ def rendered() -> dict[Path, str]:
     folder = REPO / "manifests"
     runtime = yaml.safe_load(render("--show-only=templates/runtime.yaml"))
     del runtime["metadata"]["annotations"]
-    install = render("--set=runtime.create=false")
+    install = render("--set=runtime.create=false,recipes.install=false")
+    recipes = list(yaml.safe_load_all(render("--show-only=templates/recipes.yaml")))
+    for recipe in recipes:
+        del recipe["metadata"]["annotations"]
     return {
         folder / "install.yaml": f"{BANNER}{NAMESPACE}{install}",
         folder / "runtime.yaml": BANNER + yaml.safe_dump(runtime, sort_keys=False),
+        folder / "recipes.yaml": BANNER + yaml.safe_dump_all(recipes, sort_keys=False),
     }
 
 
 def reference() -> str:
     """The API reference in Markdown."""
-    order = ["optimizedmodels", "modelrevisions", "clustertritonruntimes", "tritonruntimes"]
+    order = ["optimizedmodels", "modelrevisions", "clusteroptimizationrecipes", "optimizationrecipes"]
+    order += ["clustertritonruntimes", "tritonruntimes"]
     lines = [
         "# API reference",
         "",

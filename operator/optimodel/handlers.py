@@ -16,13 +16,14 @@ from .adapters.kinds import KINDS, WATCHED
 from .api import names
 from .machinery.queue import WorkQueue
 from .machinery.store import Obj, Store
-from .snapshot import MODEL, by_digest, by_hostname
+from .snapshot import MODEL, by_digest, by_hostname, shared
 
 log = logging.getLogger(__name__)
 
 Key = tuple[str, str]
 
-_RUNTIMES = ("TritonRuntime", "ClusterTritonRuntime")
+_SHARED = ("TritonRuntime", "ClusterTritonRuntime", "OptimizationRecipe", "ClusterOptimizationRecipe")
+"""Kinds that OptimizedModels name."""
 
 
 def owner_index(kind: str, obj: Obj) -> Iterable[Hashable]:
@@ -32,15 +33,16 @@ def owner_index(kind: str, obj: Obj) -> Iterable[Hashable]:
     return ((kind, meta.get("namespace", ""), model),) if model else ()
 
 
-def runtime_index(kind: str, obj: Obj) -> Iterable[Hashable]:
-    """Index "runtime": OptimizedModels by (kind, namespace or "", name) of the runtime that they use."""
+def uses_index(kind: str, obj: Obj) -> Iterable[Hashable]:
+    """Index "uses": OptimizedModels by (kind, namespace or "", name) of the runtime and the recipe that they name."""
     if kind != MODEL:
-        return ()
-    ref = (obj.get("spec", {}).get("serving") or {}).get("runtimeRef") or {}
-    found = ref.get("kind", "ClusterTritonRuntime")
-    return (
-        (found, "" if found == "ClusterTritonRuntime" else obj["metadata"]["namespace"], ref.get("name", "default")),
-    )
+        return
+    spec, namespace = obj.get("spec", {}), obj["metadata"]["namespace"]
+    runtime = (spec.get("serving") or {}).get("runtimeRef") or {}
+    recipe = (spec.get("optimization") or {}).get("recipeRef")
+    yield shared(runtime.get("kind", "ClusterTritonRuntime"), namespace, runtime.get("name", "default"))
+    if recipe:
+        yield shared(recipe.get("kind", "ClusterOptimizationRecipe"), namespace, recipe["name"])
 
 
 def trim_pod(pod: Obj) -> Obj:
@@ -53,7 +55,7 @@ def trim_pod(pod: Obj) -> Obj:
 def new_store() -> Store:
     """The store with the operator's indexes and trims."""
     return Store(
-        {"owner": owner_index, "runtime": runtime_index, "hostname": by_hostname, "digest": by_digest},
+        {"owner": owner_index, "uses": uses_index, "hostname": by_hostname, "digest": by_digest},
         {"Pod": trim_pod},
     )
 
@@ -80,8 +82,8 @@ class Router:
         meta = obj["metadata"]
         if kind == MODEL:
             self._queue.add((meta["namespace"], meta["name"]))
-        elif kind in _RUNTIMES:
-            for _, namespace, name in self._store.by("runtime", (kind, meta.get("namespace", ""), meta["name"])):
+        elif kind in _SHARED:
+            for _, namespace, name in self._store.by("uses", (kind, meta.get("namespace", ""), meta["name"])):
                 self._queue.add((namespace, name))
         else:
             model = (meta.get("labels") or {}).get(names.MODEL)

@@ -7,7 +7,7 @@ from datetime import datetime
 
 import msgspec
 
-from .api.spec import ModelRevisionSpec, OptimizedModelSpec, TritonRuntimeSpec
+from .api.spec import ModelRevisionSpec, OptimizedModelSpec, RecipeSpec, TritonRuntimeSpec
 from .api.status import ModelRevisionStatus, OptimizedModelStatus
 from .machinery.store import Obj, Store
 from .plan.types import Meta, Platform, Revision, Snapshot
@@ -63,6 +63,7 @@ def take(store: Store, namespace: str, name: str, platform: Platform, now: datet
         spec=spec,
         status=msgspec.convert(raw.get("status") or {}, OptimizedModelStatus),
         runtime=_runtime(store, namespace, spec),
+        recipe=_recipe(store, namespace, spec),
         platform=platform,
         revisions=tuple(_revision(r) for r in owned("ModelRevision")),
         jobs=owned("Job"),
@@ -110,10 +111,21 @@ def _revision(raw: Obj) -> Revision:
     )
 
 
+def shared(kind: str, namespace: str, name: str) -> tuple[str, str, str]:
+    """Where an object of `namespace` finds the runtime or recipe that it names."""
+    return kind, "" if kind.startswith("Cluster") else namespace, name
+
+
 def _runtime(store: Store, namespace: str, spec: OptimizedModelSpec) -> TritonRuntimeSpec | None:
     ref = spec.serving.runtime_ref
-    found = store.get(ref.kind, "" if ref.kind == "ClusterTritonRuntime" else namespace, ref.name)
+    found = store.get(*shared(ref.kind, namespace, ref.name))
     return msgspec.convert(found["spec"], TritonRuntimeSpec) if found else None
+
+
+def _recipe(store: Store, namespace: str, spec: OptimizedModelSpec) -> RecipeSpec | None:
+    ref = spec.optimization.recipe_ref
+    found = store.get(*shared(ref.kind, namespace, ref.name)) if ref else None
+    return msgspec.convert(found["spec"], RecipeSpec) if found else None
 
 
 def _in_use(store: Store, namespace: str, name: str) -> frozenset[str]:

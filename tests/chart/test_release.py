@@ -64,6 +64,7 @@ def test_living_objects_survive_upgrade_removal_and_return(cluster: Cluster) -> 
     uid = cluster.kubectl("get", "om", "minilm", "-n", "team-a", "-o", "jsonpath={.metadata.uid}")
     runtime = cluster.kubectl("get", "ctrt", "default", "-o", "jsonpath={.metadata.uid}")
 
+    assert "cpu-int8" in cluster.kubectl("get", "corec", "-o", "name")
     told = cluster.helm("upgrade", "optimodel", CHART, "--set=images.triton=triton:next")
     assert "this release ships triton:next" in told
     assert runtime_image(cluster) == "optimodel/triton:0.1.0"
@@ -73,6 +74,7 @@ def test_living_objects_survive_upgrade_removal_and_return(cluster: Cluster) -> 
     assert cluster.run("kubectl", "get", "deployment", "optimodel", "-n", SYSTEM).returncode != 0
     assert cluster.kubectl("get", "om", "minilm", "-n", "team-a", "-o", "jsonpath={.metadata.uid}") == uid
     assert runtime_image(cluster) == "optimodel/triton:0.1.0"
+    assert "cpu-int8" in cluster.kubectl("get", "corec", "-o", "name")
 
     cluster.helm("install", "optimodel", CHART, "--set=images.triton=triton:next")
     assert runtime_image(cluster) == "triton:next"
@@ -95,15 +97,37 @@ def test_an_upgrade_brings_the_schema_along(cluster: Cluster, tmp_path: Path) ->
     cluster.helm("upgrade", "optimodel", CHART)
 
 
+def test_an_upgrade_takes_the_recipes_over_that_came_in_a_hook(tmp_path: Path) -> None:
+    """And brings them up to date in place: at no moment are they gone."""
+    with ApiServer() as api:
+        cluster = Cluster(api.kubeconfig)
+        cluster.kubectl("create", "namespace", SYSTEM)
+        cluster.helm("install", "optimodel", CHART)
+        uid = cluster.kubectl("get", "corec", "cpu-int8", "-o", "jsonpath={.metadata.uid}")
+        chart = tmp_path / "optimodel"
+        shutil.copytree(CHART, chart)
+        path = chart / "files" / "recipes" / "cpu-int8.yaml"
+        recipe = yaml.safe_load(path.read_text())
+        recipe["spec"]["description"] = "Better."
+        path.write_text(yaml.safe_dump(recipe))
+        cluster.helm("upgrade", "optimodel", str(chart))
+        assert cluster.kubectl("get", "corec", "cpu-int8", "-o", "jsonpath={.spec.description}") == "Better."
+        cluster.helm("upgrade", "optimodel", CHART)
+        assert cluster.kubectl("get", "corec", "cpu-int8", "-o", "jsonpath={.metadata.uid}") == uid
+        assert cluster.kubectl("get", "corec", "cpu-int8", "-o", "jsonpath={.spec.description}") != "Better."
+
+
 ALLOWED = [
     ("patch", "optimizedmodels.optimodel.dev"), ("patch", "optimizedmodels.optimodel.dev/status"),
     ("create", "modelrevisions.optimodel.dev"), ("create", "jobs.batch"), ("patch", "deployments.apps"),
     ("delete", "services"), ("create", "events"), ("watch", "pods"), ("delete", "horizontalpodautoscalers.autoscaling"),
     ("create", "networkpolicies.networking.k8s.io"), ("list", "namespaces"),
     ("watch", "customresourcedefinitions.apiextensions.k8s.io"), ("watch", "clustertritonruntimes.optimodel.dev"),
+    ("list", "optimizationrecipes.optimodel.dev"), ("watch", "clusteroptimizationrecipes.optimodel.dev"),
 ]  # fmt: skip
 DENIED = [
     ("get", "secrets"), ("list", "secrets"), ("create", "pods"), ("create", "pods/exec"), ("delete", "optimizedmodels.optimodel.dev"),
+    ("patch", "clusteroptimizationrecipes.optimodel.dev"), ("patch", "optimizationrecipes.optimodel.dev"),
     ("create", "roles.rbac.authorization.k8s.io"), ("patch", "nodes"), ("delete", "namespaces"),
     ("patch", "customresourcedefinitions.apiextensions.k8s.io"), ("create", "leases.coordination.k8s.io"),
 ]  # fmt: skip
@@ -142,6 +166,7 @@ def test_plain_manifests_install_without_helm() -> None:
         manifests = REPO / "manifests"
         cluster.kubectl("apply", "--server-side", "-f", str(manifests / "install.yaml"))
         cluster.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
-        cluster.kubectl("apply", "--server-side", "-f", str(manifests / "runtime.yaml"))
+        for name in ("runtime.yaml", "recipes.yaml"):
+            cluster.kubectl("apply", "--server-side", "-f", str(manifests / name))
         wanted = yaml.safe_load((manifests / "runtime.yaml").read_text())["spec"]["image"]
         assert runtime_image(cluster) == wanted

@@ -15,6 +15,7 @@ from optimodel.settings import Settings
 
 REPO = Path(__file__).parents[2]
 Object = dict[str, Any]
+LIBRARY = {p.stem for p in (REPO / "charts" / "optimodel" / "files" / "recipes").glob("*.yaml")}
 
 
 def objects(*flags: str) -> list[Object]:
@@ -101,7 +102,7 @@ def test_images_are_values() -> None:
 
 def test_crds_stay_when_the_release_goes() -> None:
     crds = [o for o in objects() if o["kind"] == "CustomResourceDefinition"]
-    assert len(crds) == 4
+    assert len(crds) == 6
     assert all(c["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep" for c in crds)
     assert not [o for o in objects("--set=crds.install=false") if o["kind"] == "CustomResourceDefinition"]
 
@@ -119,6 +120,16 @@ def test_generated_files_have_not_drifted() -> None:
     assert write(files(), check=True) + write(rendered(), check=True) == []
 
 
+def test_recipes_may_be_left_out_and_come_in_a_hook_while_their_kind_is_unknown() -> None:
+    kind = "ClusterOptimizationRecipe"
+    assert [o for o in objects("--set=recipes.install=false") if o["kind"] == kind] == []
+    for flags, hooked in (((), True), ((f"--api-versions=optimodel.dev/v1alpha1/{kind}",), False)):
+        found = [o["metadata"] for o in objects(*flags) if o["kind"] == kind]
+        assert {m["name"] for m in found} == LIBRARY
+        assert {"helm.sh/hook" in m["annotations"] for m in found} == {hooked}
+        assert {m["annotations"]["helm.sh/resource-policy"] for m in found} == {"keep"}
+
+
 def test_kubeconform_knows_the_samples(tmp_path: Path) -> None:
     for path in (REPO / "crds").glob("*.yaml"):
         crd = yaml.safe_load(path.read_text())["spec"]
@@ -126,9 +137,10 @@ def test_kubeconform_knows_the_samples(tmp_path: Path) -> None:
         (tmp_path / f"{crd['names']['singular']}_v1alpha1.json").write_text(json.dumps(closed(schema)))
     location = f"{tmp_path}/{{{{.ResourceKind}}}}_{{{{.ResourceAPIVersion}}}}.json"
     command = [str(binary("kubeconform")), "-strict", "-summary", f"-schema-location={location}"]
-    done = subprocess.run([*command, str(REPO / "manifests" / "samples")], capture_output=True, text=True)
+    manifests = [str(REPO / "manifests" / name) for name in ("samples", "recipes.yaml")]
+    done = subprocess.run([*command, *manifests], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "Valid: 5, Invalid: 0" in done.stdout
+    assert "Valid: 11, Invalid: 0" in done.stdout
 
 
 def closed(node: Object) -> Object:

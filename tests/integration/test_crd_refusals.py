@@ -73,6 +73,21 @@ def model(**changes: Any) -> Object:
     }
 
 
+def step(kind: str, **settings: Any) -> Object:
+    """A model with one step."""
+    return model(optimization__steps=[{"name": "a", "type": kind, **settings}])
+
+
+def recipe(*steps: Object, **spec: Any) -> Object:
+    """A recipe with these steps."""
+    return {
+        "apiVersion": "optimodel.dev/v1alpha1",
+        "kind": "OptimizationRecipe",
+        "metadata": {"name": "r", "namespace": "team-a"},
+        "spec": {"steps": list(steps), **spec},
+    }
+
+
 def named(name: str) -> Object:
     document = model()
     document["metadata"]["name"] = name
@@ -98,7 +113,7 @@ REFUSED: dict[str, tuple[Callable[[], Object], list[str]]] = {
     "dataset nowhere": (lambda: model(data=[{"name": "eval"}]), ["exactly one place for the dataset"]),
     "dataset claim without a file": (
         lambda: model(data=[{"name": "eval", "pvc": {"claimName": "c"}}]),
-        ["JSON Lines file in pvc.path"],
+        ["name the file in pvc.path"],
     ),
     "same name twice": (lambda: model(data=[DATA, DATA]), ["spec.data[1]", "Duplicate value"]),
     "replicas and autoscaling": (
@@ -113,9 +128,64 @@ REFUSED: dict[str, tuple[Callable[[], Object], list[str]]] = {
         lambda: model(optimization__steps=[{"name": "a", "type": "Export", "quantize": {}}]),
         ["quantize belongs to a step of type Quantize"],
     ),
+    "parameters of no recipe": (
+        lambda: model(optimization={"parameters": {"data": "eval"}}),
+        ["parameters belong to a recipe: name it in recipeRef"],
+    ),
+    "recipe without a name": (
+        lambda: model(optimization__recipeRef={}),
+        ["spec.optimization.recipeRef.name", "Required"],
+    ),
+    "recipe whose decimal is a word": (
+        lambda: recipe({"name": "a", "type": "FineTune", "fineTune": {"data": "x", "training": {"warmup": "$(Warm)"}}}),
+        ["fineTune.training.warmup", "should match"],
+    ),
+    "recipe with settings of another step": (
+        lambda: recipe({"name": "a", "type": "Export", "quantize": {}}),
+        ["quantize belongs to a step of type Quantize"],
+    ),
     "unknown technique": (
         lambda: model(optimization__steps=[{"name": "a", "type": "Magic"}]),
-        ["spec.optimization.steps[0].type", 'supported values: "Export", "Quantize"'],
+        ["spec.optimization.steps[0].type", 'supported values: "FineTune", "Distill", "Prune", "Export", "Quantize"'],
+    ),
+    "training without data": (lambda: step("FineTune"), ["add fineTune or distill with the name of its data"]),
+    "adapters without LoRA": (
+        lambda: step("FineTune", fineTune={"data": "eval", "rank": 4}),
+        ["rank and alpha belong to method LoRA"],
+    ),
+    "learning rate in words": (
+        lambda: step("FineTune", fineTune={"data": "eval", "training": {"learningRate": "small"}}),
+        ["fineTune.training.learningRate", "should match"],
+    ),
+    "layers out of order": (
+        lambda: step("Distill", distill={"data": "eval", "keepLayers": [3, 1]}),
+        ["list each layer once, in ascending order"],
+    ),
+    "vocabulary of nothing": (
+        lambda: step("Prune", prune={"method": "Vocabulary"}),
+        ["name data of the kind that will be served"],
+    ),
+    "calibration without data": (
+        lambda: step("Quantize", quantize={"method": "Static"}),
+        ["Static calibrates on data"],
+    ),
+    "four bits at run time": (
+        lambda: step("Quantize", quantize={"bits": 4}),
+        ["bits 4 and groupSize belong to method WeightOnly"],
+    ),
+    "parts of more than all": (
+        lambda: model(data=[DATA | {"split": {"parts": [{"name": "a", "percent": 60}, {"name": "b", "percent": 50}]}}]),
+        ["at most 100 percent together"],
+    ),
+    "part that is not there": (
+        lambda: model(
+            optimization__gates=[{"name": "g", "metric": "MacroF1", "maxDrop": "0.1", "data": "eval/test"}], data=[DATA]
+        ),
+        ["a dataset, or a part, that spec.data does not list"],
+    ),
+    "drop of what has no baseline": (
+        lambda: model(optimization__gates=[{"name": "g", "metric": "SizeRatio", "maxDrop": "0.1"}]),
+        ["maxDrop is the only bar of a gate on Accuracy or MacroF1"],
     ),
     "weights that go down": (lambda: canary(50, 10), ["weights of a canary may not go down"]),
     "weight beyond 100": (lambda: canary(101), ["less than or equal to 100"]),
@@ -135,7 +205,7 @@ REFUSED: dict[str, tuple[Callable[[], Object], list[str]]] = {
     "name that begins with a digit": (lambda: named("1st"), ["beginning with a letter"]),
     "gate without a bar": (
         lambda: model(optimization__gates=[{"name": "g", "metric": "SizeRatio"}]),
-        ["set min, max or both"],
+        ["set min, max or maxDrop"],
     ),
     "gate without data": (
         lambda: model(optimization__gates=[{"name": "g", "metric": "Accuracy", "min": "0.9"}]),
@@ -145,7 +215,7 @@ REFUSED: dict[str, tuple[Callable[[], Object], list[str]]] = {
         lambda: model(
             optimization__gates=[{"name": "g", "metric": "Accuracy", "min": "0.9", "data": "other"}], data=[DATA]
         ),
-        ["dataset that spec.data does not list"],
+        ["a dataset, or a part, that spec.data does not list"],
     ),
     "bar that is no decimal": (
         lambda: model(optimization__gates=[{"name": "g", "metric": "SizeRatio", "max": "small"}]),
@@ -209,6 +279,18 @@ def test_security_fields_never_take_effect_without_field_validation(cluster: Clu
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda p: p.stem)
 def test_samples_are_accepted(cluster: Cluster, path: Path) -> None:
     cluster.accepted(yaml.safe_load(path.read_text()))
+
+
+def test_a_recipe_may_leave_texts_open(cluster: Cluster) -> None:
+    adapt = {"data": "$(data)/train", "training": {"learningRate": "$(learning-rate)"}}
+    bar = {"name": "a", "metric": "Accuracy", "data": "$(data)/test", "maxDrop": "$(max-drop)", "confidence": "$(sure)"}
+    found = recipe({"name": "adapt", "type": "FineTune", "fineTune": adapt}, gates=[bar])
+    spec = cluster.accepted(found)["spec"]
+    assert (
+        spec["steps"][0]["fineTune"]["training"] | {"learningRate": "$(learning-rate)", "epochs": 3}
+        == (spec["steps"][0]["fineTune"]["training"])
+    )
+    assert spec["gates"] == [bar]
 
 
 def test_defaults_appear(cluster: Cluster) -> None:

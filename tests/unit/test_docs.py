@@ -49,6 +49,8 @@ FOREIGN = frozenset(
         "SignatureDoesNotMatch",
         "StoreError",
         "SuccessCriteriaMet",
+        "WordLevel",
+        "WordPiece",
     )
 )
 """Words of the kubelet, the Job controller, gateways, S3 and model files that our code reads and never says; and a base class."""

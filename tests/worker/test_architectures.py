@@ -17,10 +17,6 @@ from optimodel.worker.steps import technique
 TEXTS = ["what is the capital of peru", "yes", "name a fish word1 word2 word3 word4 word5 word6 word7 word8 word9", ""]
 
 
-def context(task, tmp_path):
-    return steps.Context(task, 1, tmp_path, lambda *_: None)
-
-
 def expected(folder, task):
     """Answers by transformers itself, one text at a time."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -44,12 +40,12 @@ def expected(folder, task):
 def test_export_and_quantize(kind, task, tmp_path):
     labels = ["place", "person", "number"] if task == "TextClassification" else None
     source = tiny.save(kind, tmp_path / "source", labels)
-    steps.run(Step("graph", "Export"), source, tmp_path / "graph", context(task, tmp_path))
+    steps.run(Step("graph", "Export"), source, tmp_path / "graph", tiny.context(task, tmp_path))
     answerer = Answerer(tmp_path / "graph", 1, Batching())
     answers = np.stack([answerer.alone(text) for text in TEXTS])
     np.testing.assert_allclose(answers, expected(source, task), atol=2e-5)
     assert answerer.description.labels == tuple(labels or ())
-    steps.run(Step("int8", "Quantize"), tmp_path / "graph", tmp_path / "int8", context(task, tmp_path))
+    steps.run(Step("int8", "Quantize"), tmp_path / "graph", tmp_path / "int8", tiny.context(task, tmp_path))
     small = Answerer(tmp_path / "int8", 1, Batching())
     assert cosines(np.stack([small.alone(text) for text in TEXTS]), answers).min() > 0.9
     assert {p.name for p in (tmp_path / "int8").iterdir()} == {"model.onnx", "model.json", "tokenizer.json"}
@@ -57,7 +53,7 @@ def test_export_and_quantize(kind, task, tmp_path):
 
 def test_a_graph_that_disagrees_or_does_not_load_is_not_a_result(tmp_path):
     source = tiny.save("bert", tmp_path / "source")
-    steps.run(Step("graph", "Export"), source, tmp_path / "graph", context("TextEmbedding", tmp_path))
+    steps.run(Step("graph", "Export"), source, tmp_path / "graph", tiny.context("TextEmbedding", tmp_path))
     ids = np.full((2, 5), 7)
     inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
     np.savez(tmp_path / "wrong.npz", expected=np.ones((2, 5, 32), np.float32), **inputs)
@@ -78,7 +74,7 @@ def test_weights_without_a_part_of_the_model_are_refused(tmp_path):
     weights.pop("encoder.layer.1.output.dense.weight")
     save_file(weights, source / "model.safetensors", {"format": "pt"})
     with pytest.raises(Failure) as caught:
-        steps.run(Step("graph", "Export"), source, tmp_path / "graph", context("TextEmbedding", tmp_path))
+        steps.run(Step("graph", "Export"), source, tmp_path / "graph", tiny.context("TextEmbedding", tmp_path))
     assert caught.value.reason == "WeightsMissing"
     assert not (tmp_path / "graph").exists()
 
@@ -92,6 +88,6 @@ def test_pooling_follows_the_sources_documents(tmp_path):
     (source / "modules.json").write_text(
         '[{"type": "sentence_transformers.models.Transformer"}, {"type": "sentence_transformers.models.Pooling"}]'
     )
-    steps.run(Step("graph", "Export"), source, tmp_path / "graph", context("TextEmbedding", tmp_path))
+    steps.run(Step("graph", "Export"), source, tmp_path / "graph", tiny.context("TextEmbedding", tmp_path))
     description = Answerer(tmp_path / "graph", 1, Batching()).description
     assert (description.pooling, description.normalize, description.max_length) == ("cls", False, 70)

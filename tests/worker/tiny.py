@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -18,6 +19,10 @@ from transformers import (
     RobertaForSequenceClassification,
     RobertaModel,
 )
+
+from optimodel.api.spec import Task
+from optimodel.worker import steps
+from optimodel.worker.dataset import Row
 
 WORDS = [
     "[PAD]",
@@ -63,3 +68,9 @@ def save(kind: str, folder: Path, labels: list[str] | None = None) -> Path:
     special = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
     return folder
+
+
+def context(task: Task, scratch: Path, data: Mapping[str, Sequence[Row]] | None = None) -> steps.Context:
+    """What a step is given, on one thread; `data` by the names that its settings use."""
+    rows = {name: list(found) for name, found in (data or {}).items()}
+    return steps.Context(task, 1, scratch, lambda *_: None, rows.__getitem__, scratch / "checkpoint")

@@ -26,7 +26,7 @@ app.kubernetes.io/component: operator
   resources: [modelrevisions]
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [optimodel.dev]
-  resources: [tritonruntimes]
+  resources: [tritonruntimes, optimizationrecipes]
   verbs: [get, list, watch]
 - apiGroups: [""]
   resources: [pods]

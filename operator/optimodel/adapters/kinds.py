@@ -42,6 +42,8 @@ WATCHED: tuple[Kind, ...] = (
     Kind("ModelRevision", names.API_VERSION, "modelrevisions", owned=False),
     Kind("TritonRuntime", names.API_VERSION, "tritonruntimes", owned=False),
     Kind("ClusterTritonRuntime", names.API_VERSION, "clustertritonruntimes", namespaced=False, owned=False),
+    Kind("OptimizationRecipe", names.API_VERSION, "optimizationrecipes", owned=False),
+    Kind("ClusterOptimizationRecipe", names.API_VERSION, "clusteroptimizationrecipes", namespaced=False, owned=False),
     Kind("Job", "batch/v1", "jobs"),
     Kind("Pod", "v1", "pods"),
     Kind("Deployment", "apps/v1", "deployments"),

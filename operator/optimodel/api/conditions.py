@@ -24,6 +24,7 @@ DEGRADED = "Degraded"
 SUSPENDED = "Suspended"
 ROLLED_BACK = "RolledBack"
 OUTDATED = "Outdated"
+"""The runtime or the recipe was edited since this revision was made."""
 BATCH_LIMITED = "BatchLimited"
 """Answers depend on batch neighbours, so Triton batches less than the spec allows."""
 

@@ -69,6 +69,8 @@ class JobInput(Struct, frozen=True):
     """As served: evaluation pads inputs as serving does."""
     pinned_source: str | None = None
     """Digest that the source resolved to on an earlier attempt; the worker refuses bytes that differ."""
+    pinned_data: str | None = None
+    """Digest of the rows that steps read on an earlier attempt; likewise."""
 
 
 class CleanupInput(Struct, frozen=True):
@@ -137,6 +139,8 @@ class Artifact(Struct, frozen=True):
     weights_bytes: int
     source_digest: str
     source_weights_bytes: int
+    data_digest: str = ""
+    """What the rows that steps read say; empty where no step reads any."""
     inputs: tuple[Tensor, ...] = ()
     outputs: tuple[Tensor, ...] = ()
     max_batch_size: int = 0

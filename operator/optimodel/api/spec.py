@@ -14,7 +14,15 @@ Task = Literal["TextEmbedding", "TextClassification"]
 """What the model answers: a sentence vector, or scores over labels."""
 
 Metric = Literal[
-    "CosineMean", "CosineP5", "CosineMin", "Accuracy", "SizeRatio", "LatencyP50Ratio", "LatencyP95Ms", "BatchInvariance"
+    "CosineMean",
+    "CosineP5",
+    "CosineMin",
+    "Accuracy",
+    "MacroF1",
+    "SizeRatio",
+    "LatencyP50Ratio",
+    "LatencyP95Ms",
+    "BatchInvariance",
 ]
 """What a gate measures. Cosines and `Accuracy` are higher-is-better quality against the baseline's answers (Accuracy needs labels);
 `SizeRatio` = weight bytes / source weight bytes; `LatencyP50Ratio` = p50 / baseline p50 (lower is faster);
@@ -76,12 +84,95 @@ class Artifacts(Struct, frozen=True):
     deletion_policy: DeletionPolicy = "Retain"
 
 
+class Part(Struct, frozen=True):
+    """A share of a dataset, in percent of its rows; named `DATASET/PART` where data is named."""
+
+    name: str
+    percent: int
+
+
+class Split(Struct, frozen=True):
+    """Disjoint parts of a dataset, drawn within each label with `seed` after equal texts were dropped."""
+
+    parts: tuple[Part, ...]
+    seed: int = 0
+
+
 class Dataset(Struct, frozen=True):
-    """A named JSON Lines file with a `text` field, and `label` where the metric needs one."""
+    """A named file of texts: JSON Lines, or CSV by its suffix. `labelField` where a metric or a training step needs one."""
 
     name: str
     s3: S3 | None = None
     pvc: PVC | None = None
+    text_field: str = "text"
+    label_field: str = "label"
+    split: Split | None = None
+
+
+class Training(Struct, frozen=True):
+    """How a training loop runs: AdamW with linear warm-up and decay. Decimals are strings; `maxLength` is in tokens."""
+
+    epochs: int = 3
+    batch_size: int = 32
+    learning_rate: str = "0.0001"
+    warmup: str = "0.06"
+    weight_decay: str = "0.01"
+    max_length: int = 128
+    seed: int = 0
+
+
+class Adversarial(Struct, frozen=True):
+    """Training on perturbed embeddings (FGM, Miyato et al. 2017): `epsilon` is the l2 norm of a text's perturbation,
+    relative to that of its embeddings; `weight` is that of the perturbed loss."""
+
+    epsilon: str = "0.1"
+    weight: str = "1"
+
+
+class FineTune(Struct, frozen=True):
+    """Step `FineTune`: adapt the model to labelled text. LoRA (Hu et al. 2021) is merged into the weights; Head trains a
+    new head on a frozen body."""
+
+    data: str
+    method: Literal["Full", "Head", "LoRA"] = "Full"
+    rank: int = 8
+    alpha: int = 16
+    freeze_embeddings: bool = True
+    adversarial: Adversarial | None = None
+    training: Training = Training()
+
+
+class Distill(Struct, frozen=True):
+    """Step `Distill`: a student of some of the teacher's layers learns its soft labels at `temperature`, the hard labels,
+    and its hidden states (Hinton et al. 2015, Sanh et al. 2019). `soft` is the share of the soft loss, `hidden` the
+    weight of the hidden-state loss. No `keepLayers` = every other layer, the last among them."""
+
+    data: str
+    keep_layers: tuple[int, ...] = ()
+    temperature: str = "2"
+    soft: str = "0.7"
+    hidden: str = "1"
+    training: Training = Training()
+
+
+class Recover(Struct, frozen=True):
+    """Training after pruning, towards the model before it: all weights (Distill) or adapters (LoRA) that are merged."""
+
+    data: str
+    method: Literal["Distill", "LoRA"] = "Distill"
+    rank: int = 8
+    training: Training = Training()
+
+
+class Prune(Struct, frozen=True):
+    """Step `Prune`: remove what matters least. Heads, FFN (intermediate neurons), Layers and Vocabulary (token rows that
+    `data` never uses) make the model smaller; Magnitude and TwoFour set weights to zero and change neither size nor
+    speed by themselves. `keep` is the share that stays; Vocabulary keeps the tokens of `data` and ignores it."""
+
+    method: Literal["Magnitude", "TwoFour", "Heads", "FFN", "Layers", "Vocabulary"] = "FFN"
+    keep: str = "0.75"
+    data: str | None = None
+    recover: Recover | None = None
 
 
 class Export(Struct, frozen=True):
@@ -91,14 +182,19 @@ class Export(Struct, frozen=True):
 
 
 class Quantize(Struct, frozen=True):
-    """Step `Quantize`: ONNX Runtime dynamic int8 of weights and, at run time, activations."""
+    """Step `Quantize`: Dynamic = int8 weights, activations at run time; Static = both int8 with scales calibrated on `data`;
+    WeightOnly = weights of `bits` bits in groups of `groupSize`, activations in fp32; Float16 = half-precision weights.
+    `exclude` names parts of each layer that keep their precision."""
 
-    method: Literal["Dynamic"] = "Dynamic"
-    bits: Literal[8] = 8
+    method: Literal["Dynamic", "Static", "WeightOnly", "Float16"] = "Dynamic"
+    bits: Literal[4, 8] = 8
     per_channel: bool = True
+    group_size: int = 32
+    data: str | None = None
+    exclude: tuple[Literal["Embeddings", "Attention", "AttentionOutput", "FFNUp", "FFNDown", "Head"], ...] = ()
 
 
-StepType = Literal["Export", "Quantize"]
+StepType = Literal["FineTune", "Distill", "Prune", "Export", "Quantize"]
 
 
 class Step(Struct, frozen=True):
@@ -106,6 +202,9 @@ class Step(Struct, frozen=True):
 
     name: str
     type: StepType
+    fine_tune: FineTune | None = None
+    distill: Distill | None = None
+    prune: Prune | None = None
     export: Export | None = None
     quantize: Quantize | None = None
 
@@ -132,12 +231,42 @@ class Gate(Struct, frozen=True):
     data: str | None = None
     min: str | None = None
     max: str | None = None
+    max_drop: str | None = None
+    """Largest loss against the baseline on the same rows, in the metric's own units; bounds the paired difference."""
     confidence: str = "0.95"
 
 
-class Optimization(Struct, frozen=True):
-    """How the model is compressed. Left out: exported only."""
+class Parameter(Struct, frozen=True):
+    """A text that a recipe leaves open, written `$(name)` in its steps and gates; without `default` it must be given."""
 
+    name: str
+    description: str = ""
+    default: str | None = None
+
+
+class RecipeSpec(Struct, frozen=True):
+    """Steps and gates that many models share. Both scopes are alike; no `tasks` = every task."""
+
+    steps: tuple[Step, ...]
+    description: str = ""
+    tasks: tuple[Task, ...] = ()
+    parameters: tuple[Parameter, ...] = ()
+    gates: tuple[Gate, ...] = ()
+
+
+class RecipeRef(Struct, frozen=True):
+    """Which recipe the steps come from."""
+
+    name: str
+    kind: Literal["ClusterOptimizationRecipe", "OptimizationRecipe"] = "ClusterOptimizationRecipe"
+
+
+class Optimization(Struct, frozen=True):
+    """How the model is compressed. Left out: exported only. With a recipe, a step or gate replaces the recipe's of the same
+    name as a whole, or joins them; the default steps stand for none."""
+
+    recipe_ref: RecipeRef | None = None
+    parameters: dict[str, str] | None = None
     steps: tuple[Step, ...] = (Step("export", "Export"),)
     target: Target = Target()
     gates: tuple[Gate, ...] = ()
@@ -258,8 +387,13 @@ class ModelRevisionSpec(Struct, frozen=True):
     steps: tuple[Step, ...]
     batching: Batching
     runtime: TritonRuntimeSpec
+    data: tuple[Dataset, ...] = ()
+    """The datasets that steps read."""
     runtime_ref: RuntimeRef = RuntimeRef()
     """Where the runtime was found. Not part of the identity: an equal runtime under another name is the same revision."""
+    recipe: RecipeSpec | None = None
+    """The recipe that `steps` come from, as it was. Like its name no part of the identity, for the steps are."""
+    recipe_ref: RecipeRef | None = None
 
 
 def plain(value: Struct) -> dict[str, Any]:

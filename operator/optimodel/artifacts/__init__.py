@@ -4,6 +4,7 @@
 <prefix>/<namespace>/steps/<key>.json                         what a step made: input digest -> output digest
 <prefix>/<namespace>/published/<hex>.json                     artifacts that a Job published, as against intermediates
 <prefix>/<namespace>/reports/..., sources/...                 full evaluations; facts about sources
+<prefix>/<namespace>/checkpoints/<key>                        the newest checkpoint of a step that is not done
 """
 
 from .errors import (

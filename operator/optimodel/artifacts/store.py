@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,15 +19,17 @@ from .manifest import MAX_MANIFEST_BYTES, NAME, File, Manifest, hex_of, parse, s
 
 T = TypeVar("T")
 _CHUNK = 1 << 20
+_PART = 8 << 20
 
 
 class StepEntry(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """What a step made of its input; `input` and `output` are digests."""
+    """What a step made of its input; `input` and `output` are digests, `notes` a JSON object of figures for reports."""
 
     type: str
     input: str
     output: str
     weights_bytes: int = 0
+    notes: str = ""
 
 
 class Store:
@@ -150,6 +153,33 @@ class Store:
         place = self._key(safe(key))
         with translated(f"{self.label}/{place}"):
             obstore.put(self._backend, place, msgspec.json.encode(value))
+
+    # Streams
+
+    def upload(self, key: str, chunks: Iterable[bytes]) -> None:
+        """Write an object of any size, replacing an older one: a reader sees the one or the other, whole."""
+        place = self._key(safe(key))
+        with translated(f"{self.label}/{place}"):
+            obstore.put(self._backend, place, iter(chunks), chunk_size=_PART)
+
+    def download(self, key: str) -> Iterator[bytes]:
+        """The chunks of an object."""
+        place = self._key(safe(key))
+        with translated(f"{self.label}/{place}"):
+            yield from (bytes(chunk) for chunk in obstore.get(self._backend, place).stream(min_chunk_size=_CHUNK))
+
+    def discard(self, key: str) -> None:
+        """Remove an object, if it is there."""
+        self._delete([self._key(safe(key))])
+
+    def discard_older(self, prefix: str, age: timedelta) -> None:
+        """Remove the objects under a prefix that nobody has written for `age`."""
+        place, before = self._key(safe(prefix)), datetime.now(UTC) - age
+        with translated(f"{self.label}/{place}"):
+            found = [meta for batch in obstore.list(self._backend, prefix=f"{place}/") for meta in batch]
+        self._delete(meta["path"] for meta in found if meta["last_modified"] < before)
+
+    # What steps made
 
     def step(self, key: str) -> StepEntry | None:
         """What the step with this key made, if its output is still there."""

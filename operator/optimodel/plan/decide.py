@@ -13,7 +13,7 @@ from ..resources.network import network_policy
 from ..resources.revision import model_revision
 from . import finalize, pods, report, serve, traffic
 from .optimize import Work, optimize, ref, told
-from .revise import Target, target
+from .revise import Target, asked, target
 from .types import Event, Plan, Ref, Snapshot
 from .validate import Refusal, refuse
 
@@ -22,8 +22,9 @@ def decide(s: Snapshot) -> Plan:
     """Everything to be done for one OptimizedModel now."""
     if s.meta.deleting is not None:
         return finalize.finalize(s)
-    refusal = refuse(s)
     wanted = target(s)
+    s = asked(s, wanted)
+    refusal = refuse(s, wanted)
     action = traffic.action(s)
     retry = _retries(s, wanted, action)
     work = _work(s, wanted, refusal, retry=retry)

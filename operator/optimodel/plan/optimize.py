@@ -185,6 +185,7 @@ def _job(s: Snapshot, target: Target, known: ModelRevisionStatus, name: str, eva
         shapes=o.target.shapes,
         batching=s.spec.serving.batching,
         pinned_source=pinned,
+        pinned_data=known.artifact.data_digest or None if known.artifact else None,
     )
     return jobs.optimize_job(
         name=name,

@@ -223,12 +223,7 @@ def _abnormal(s: Snapshot, f: Facts, failure: Failure | None) -> Iterator[tuple[
         yield c.DEGRADED, "True", "NoReadyPods", f"stable revision {f.decision.stable} has no ready pod"
     limit = f.work.revision.artifact.max_batch_size if f.work.revision.artifact else 0
     if f.target and f.target.outdated:
-        yield (
-            c.OUTDATED,
-            "True",
-            "RuntimeEdited",
-            "the runtime was edited since; change spec.source.refresh to take it up",
-        )
+        yield c.OUTDATED, "True", f.target.outdated.reason, f.target.outdated.message
     if limit and limit < s.spec.serving.batching.max_batch_size and f.work.deployable:
         text = f"answers depend on batch neighbours, so batches are limited to {limit}"
         yield c.BATCH_LIMITED, "True", "BatchVariant", text

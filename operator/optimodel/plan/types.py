@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from ..api.contract import Progress
-from ..api.spec import ModelRevisionSpec, OptimizedModelSpec, TritonRuntimeSpec
+from ..api.spec import ModelRevisionSpec, OptimizedModelSpec, RecipeSpec, TritonRuntimeSpec
 from ..api.status import ModelRevisionStatus, OptimizedModelStatus
 
 Manifest = Mapping[str, Any]
@@ -112,6 +112,8 @@ class Snapshot:
     status: OptimizedModelStatus
     runtime: TritonRuntimeSpec | None
     platform: Platform
+    recipe: RecipeSpec | None = None
+    """What `optimization.recipeRef` names, as it is now; None = it names none, or that does not exist."""
     revisions: tuple[Revision, ...] = ()
     jobs: tuple[Manifest, ...] = ()
     pods: tuple[Manifest, ...] = ()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..api.durations import seconds
 from ..recipes import rules
 from ..resources.routes import kinds
+from .revise import Target, problems
 from .types import Snapshot
 
 
@@ -20,18 +21,28 @@ class Refusal:
     terminal: bool = True
 
 
-def refuse(s: Snapshot) -> Refusal | None:
-    """The first reason not to act on this spec; None = go on."""
+_MENDED_BY_THE_WORLD = ("RecipeNotFound", "ParameterUndeclared")
+
+
+def refuse(s: Snapshot, wanted: Target | None) -> Refusal | None:
+    """The first reason not to act on this spec; None = go on. A `wanted` revision does without the recipe's present form."""
+    for problem in problems(s) if wanted is None else ():
+        return Refusal(problem.reason, problem.message, terminal=problem.reason not in _MENDED_BY_THE_WORLD)
     return next(_refusals(s), None)
 
 
 def _refusals(s: Snapshot) -> Iterator[Refusal]:
     o = s.spec.optimization
-    for problem in rules.check(s.spec.task, o.steps, o.gates, s.spec.data):
-        yield Refusal(problem.reason, problem.message)
+    for problem in rules.check(s.spec.task, o.steps, o.gates, s.spec.data, o.target):
+        yield Refusal(problem.reason, problem.message + _origin(s))
     yield from _durations(s)
     yield from _router(s)
     yield from _runtime(s)
+
+
+def _origin(s: Snapshot) -> str:
+    ref = s.spec.optimization.recipe_ref
+    return f" (Steps and gates are those of {ref.kind} {ref.name} and of spec.optimization.)" if ref else ""
 
 
 def _durations(s: Snapshot) -> Iterator[Refusal]:

@@ -1,5 +1,7 @@
 """Recipes, pure: legal order of steps, identity hashes and gate verdicts. Shared by operator and worker."""
 
-from .rules import DATA_METRICS, Problem, check, gate_dataset
+from .data import evidence, gate_dataset, read_by
+from .problem import Problem
+from .rules import DATA_METRICS, LABEL_METRICS, check
 
-__all__ = ["DATA_METRICS", "Problem", "check", "gate_dataset"]
+__all__ = ["DATA_METRICS", "LABEL_METRICS", "Problem", "check", "evidence", "gate_dataset", "read_by"]

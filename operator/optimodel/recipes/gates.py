@@ -1,5 +1,7 @@
 """Gate verdicts: a measurement, its confidence interval, and the bound. Pure and distribution-free where it matters.
 
+A drop is the baseline's metric minus the candidate's on the same rows; a gate reports it as `AccuracyDrop` or `MacroF1Drop`.
+
 Pass: the whole interval clears the bound. Fail: the whole interval misses it. Otherwise, or without data: Inconclusive.
 """
 
@@ -14,11 +16,13 @@ from typing import Literal
 from optimodel.api.contract import GateResult
 from optimodel.api.spec import Gate, Metric
 
+from .intervals import Interval
+from .paired import Pairs, accuracy_drop, macro_f1, macro_f1_drop
 from .rules import HIGHER_IS_BETTER
 
 Kind = Literal["Exact", "Mean", "Quantile", "Proportion"]
 Key = tuple[Metric, str | None]
-"""A metric and the dataset it was measured on (None = no dataset)."""
+"""A metric and the data it was measured on (None = no data)."""
 
 
 @dataclass(frozen=True)
@@ -28,16 +32,6 @@ class Measurement:
     kind: Kind
     sample: tuple[float, ...] = field(repr=False)
     quantile: float = 0.5
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An estimate with its bounds; infinite where the sample is too small to say."""
-
-    value: float
-    low: float
-    high: float
-    samples: int
 
 
 def interval(measurement: Measurement, confidence: float) -> Interval | None:
@@ -105,33 +99,48 @@ def decimal(value: float) -> str:
 
 
 def judge(
-    gates: Sequence[Gate], measurements: Mapping[Key, Measurement], data: Mapping[str, str | None]
+    gates: Sequence[Gate], measurements: Mapping[Key, Measurement | Pairs], data: Mapping[str, str | None]
 ) -> tuple[GateResult, ...]:
-    """A verdict per gate, in order. `data`: gate name -> the dataset it is judged on (`rules.gate_dataset`)."""
+    """A verdict per gate, in order. `data`: gate name -> the data it is judged on (`data.gate_dataset`)."""
     return tuple(_judge(gate, _find(gate, measurements, data.get(gate.name))) for gate in gates)
 
 
-def _find(gate: Gate, measurements: Mapping[Key, Measurement], dataset: str | None) -> Measurement | None:
-    return measurements.get((gate.metric, dataset)) or measurements.get((gate.metric, None))
+def _find(gate: Gate, measurements: Mapping[Key, Measurement | Pairs], dataset: str | None) -> Interval | None:
+    """The interval that the gate is about: of the drop with `maxDrop`, else of the metric itself."""
+    found = measurements.get((gate.metric, dataset)) or measurements.get((gate.metric, None))
+    confidence = float(gate.confidence)
+    if isinstance(found, Measurement):
+        return interval(found, confidence) if gate.max_drop is None else None
+    if found is None:
+        return None
+    if gate.max_drop is not None:
+        return {"Accuracy": accuracy_drop, "MacroF1": macro_f1_drop}[gate.metric](found, confidence)
+    return {"Accuracy": accuracy, "MacroF1": macro_f1}[gate.metric](found, confidence)
 
 
-def _judge(gate: Gate, measurement: Measurement | None) -> GateResult:
-    higher = gate.metric in HIGHER_IS_BETTER
-    bound = (gate.min if higher else gate.max) or ""
-    found = interval(measurement, float(gate.confidence)) if measurement else None
+def accuracy(pairs: Pairs, confidence: float) -> Interval | None:
+    """Share of the rows that the candidate answers correctly, with Wilson's interval."""
+    right = tuple(float(a == t) for (t, _, a), rows in pairs.cells.items() for _ in range(rows))
+    return interval(Measurement("Proportion", right), confidence)
+
+
+def _judge(gate: Gate, found: Interval | None) -> GateResult:
+    higher = gate.metric in HIGHER_IS_BETTER and gate.max_drop is None
+    bound = (gate.max_drop if gate.max_drop is not None else gate.min if higher else gate.max) or ""
+    name = f"{gate.metric}Drop" if gate.max_drop is not None else gate.metric
     if found is None or not bound:
         message = f"{gate.metric} was not measured, so nothing is proven. Give the gate data that holds it."
-        return GateResult(gate.name, gate.metric, "Inconclusive", bound=bound, message=message)
+        return GateResult(gate.name, name, "Inconclusive", bound=bound, message=message)
     limit = float(bound)
     clears = found.low >= limit if higher else found.high <= limit
     misses = found.high < limit if higher else found.low > limit
     verdict: Literal["Pass", "Fail", "Inconclusive"] = "Pass" if clears else "Fail" if misses else "Inconclusive"
     sign = "≥" if higher else "≤"
-    numbers = f"{gate.metric} {decimal(found.value)} [{decimal(found.low) or '?'}, {decimal(found.high) or '?'}]"
+    numbers = f"{name} {decimal(found.value)} [{decimal(found.low) or '?'}, {decimal(found.high) or '?'}]"
     advice = {
         "Pass": "",
         "Fail": f"{numbers} misses {sign} {bound}. Compress less, or lower the bar.",
         "Inconclusive": f"{numbers} spans {sign} {bound} at {found.samples} samples. Give more data, or move the bar.",
     }[verdict]
     value, low, high = decimal(found.value), decimal(found.low), decimal(found.high)
-    return GateResult(gate.name, gate.metric, verdict, value, low, high, bound, found.samples, advice)
+    return GateResult(gate.name, name, verdict, value, low, high, bound, found.samples, advice)

@@ -15,21 +15,23 @@ from typing import Any
 import msgspec
 
 from optimodel.api.spec import (
-    PVC,
-    S3,
     Artifacts,
     Batching,
     Dataset,
     Export,
     Gate,
+    Prune,
     Quantize,
     Shape,
     Source,
     Step,
+    StepType,
     Struct,
     Task,
     TritonRuntimeSpec,
 )
+
+from .data import place, read_by
 
 VERSION = 1
 
@@ -59,9 +61,20 @@ def digest(value: Any, length: int) -> str:
 
 
 def step_settings(step: Step) -> Struct:
-    """The settings that a step runs with: those it carries, else the defaults of its type."""
-    given: Struct | None = step.export if step.type == "Export" else step.quantize
-    return given if given is not None else {"Export": Export, "Quantize": Quantize}[step.type]()
+    """The settings that a step runs with: those it carries, else the defaults of its type.
+
+    Raises `KeyError` for a type that has none, since it cannot work without data (`rules.check` refuses that).
+    """
+    given: Struct | None = getattr(step, member(step.type))
+    if given is not None:
+        return given
+    defaults: dict[str, type[Struct]] = {"Prune": Prune, "Export": Export, "Quantize": Quantize}
+    return defaults[step.type]()
+
+
+def member(kind: StepType) -> str:
+    """The field of a `Step` that carries the settings of its type."""
+    return "fine_tune" if kind == "FineTune" else kind.lower()
 
 
 def canonical_step(step: Step) -> dict[str, Any]:
@@ -69,26 +82,32 @@ def canonical_step(step: Step) -> dict[str, Any]:
     return {"type": step.type, "settings": canonical(step_settings(step))}
 
 
-def _place(s3: S3 | None, pvc: PVC | None) -> dict[str, Any]:
-    if s3 is not None:
-        return {"s3": s3.url.rstrip("/")}
-    return {"pvc": [pvc.claim_name, pvc.path.strip("/")]} if pvc is not None else {}
+def canonical_dataset(item: Dataset) -> dict[str, Any]:
+    """Where the rows lie and how they are read and split; fields and split left out at their defaults."""
+    reading: dict[str, Any] = canonical(msgspec.structs.replace(item, name="", s3=None, pvc=None))
+    del reading["name"]
+    return place(item.s3, item.pvc) | reading
 
 
 def canonical_source(source: Source) -> dict[str, Any]:
     """Where the bytes come from; credentials, endpoints and regions are ways there, not answers."""
-    found = _place(source.s3, source.pvc)
+    found = place(source.s3, source.pvc)
     if source.hugging_face is not None:
         found = {"huggingFace": [source.hugging_face.repo, source.hugging_face.revision]}
     return found | {"refresh": source.refresh} if source.refresh is not None else found
 
 
 def revision_hash(
-    task: Task, source: Source, steps: Sequence[Step], batching: Batching, runtime: TritonRuntimeSpec
+    task: Task,
+    source: Source,
+    steps: Sequence[Step],
+    batching: Batching,
+    runtime: TritonRuntimeSpec,
+    data: Sequence[Dataset] = (),
 ) -> str:
-    """Eight characters that change exactly when the answers may: task, source, steps (not their names), batching, and
-    the runtime's image, arguments and formats (not its resources or placement)."""
-    form = {
+    """Eight characters that change exactly when the answers may: task, source, steps (not their names), the data that
+    they read, batching, and the runtime's image, arguments and formats (not its resources or placement)."""
+    form: dict[str, Any] = {
         "version": VERSION,
         "task": task,
         "source": canonical_source(source),
@@ -96,15 +115,23 @@ def revision_hash(
         "batching": canonical(batching),
         "runtime": {k: v for k, v in canonical(runtime).items() if k in ("image", "args", "formats")},
     }
+    if used := read_datasets(steps, data):
+        form["data"] = [{"name": item.name, **canonical_dataset(item)} for item in used]
     return digest(form, 8)
 
 
+def read_datasets(steps: Sequence[Step], data: Sequence[Dataset]) -> tuple[Dataset, ...]:
+    """The datasets that steps read, in the order of the spec: they are part of what is made."""
+    used = {name.partition("/")[0] for name in read_by(steps)}
+    return tuple(item for item in data if item.name in used)
+
+
 def evaluation_hash(gates: Sequence[Gate], data: Sequence[Dataset], shapes: Sequence[Shape]) -> str:
-    """Eight characters of the evidence: gates, where the data lies, and the workload shapes."""
+    """Eight characters of the evidence: gates, where the data lies and how it is read, and the workload shapes."""
     form = {
         "version": VERSION,
         "gates": [canonical(gate) for gate in gates],
-        "data": [{"name": item.name, **_place(item.s3, item.pvc)} for item in data],
+        "data": [{"name": item.name, **canonical_dataset(item)} for item in data],
         "shapes": [canonical(shape) for shape in shapes],
     }
     return digest(form, 8)

@@ -2,39 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
 
-from optimodel.api.spec import Dataset, Gate, Step, StepType, Task
+from optimodel.api.spec import Dataset, Gate, Step, StepType, Target, Task
 
-ORDER: tuple[StepType, ...] = ("Export", "Quantize")
-"""The fixed order of step types; each type may appear once."""
+from . import settings
+from .data import gate_dataset, known, overlap, read_by, references
+from .identity import step_settings
+from .problem import Problem, decimal
 
-DATA_METRICS = frozenset({"CosineMean", "CosineP5", "CosineMin", "Accuracy"})
+ORDER: tuple[StepType, ...] = ("FineTune", "Distill", "Prune", "Export", "Quantize")
+"""The fixed order of step types. Prune may appear once for each of its methods, the others once."""
+
+DEVICES: Mapping[StepType, frozenset[str]] = {kind: frozenset({"CPU"}) for kind in ORDER}
+"""The kinds of device whose results each step type can make."""
+
+LABEL_METRICS = frozenset({"Accuracy", "MacroF1"})
+"""Metrics that need labels, and for which a drop against the baseline has a meaning: the cosines are relative to it already."""
+
+DATA_METRICS = frozenset({"CosineMean", "CosineP5", "CosineMin"}) | LABEL_METRICS
 """Metrics that are measured on held-out text."""
 
 HIGHER_IS_BETTER = DATA_METRICS | {"BatchInvariance"}
 
 
-@dataclass(frozen=True)
-class Problem:
-    """Why a recipe is refused: a CamelCase reason and a message that names the way out."""
-
-    reason: str
-    message: str
-
-
-def check(task: Task, steps: Sequence[Step], gates: Sequence[Gate], data: Sequence[Dataset]) -> tuple[Problem, ...]:
+def check(
+    task: Task, steps: Sequence[Step], gates: Sequence[Gate], data: Sequence[Dataset], target: Target | None = None
+) -> tuple[Problem, ...]:
     """Every problem of the recipe, in the order of the spec; empty = legal."""
-    return (*_steps(steps), *_datasets(data), *_gates(task, gates, data))
-
-
-def gate_dataset(gate: Gate, data: Sequence[Dataset]) -> str | None:
-    """The dataset a gate is measured on: the one it names, else the only one there is."""
-    if gate.data is not None:
-        return gate.data
-    return data[0].name if len(data) == 1 else None
+    return (
+        *_datasets(data),
+        *_steps(steps),
+        *(problem for step in steps for problem in _for(task, step, data, target or Target())),
+        *_gates(task, gates, data),
+        *_held_out(steps, gates, data),
+    )
 
 
 def _duplicates(names: Iterable[str]) -> list[str]:
@@ -46,28 +49,43 @@ def _steps(steps: Sequence[Step]) -> Iterator[Problem]:
     for name in _duplicates(s.name for s in steps):
         yield Problem("DuplicateName", f"Two optimization steps are named {name!r}. Give each step a name of its own.")
     for step in steps:
-        yield from _settings(step)
-    types = [s.type for s in steps]
-    for repeated in _duplicates(types):
+        yield from settings.check(step)
+    for repeated in _duplicates(s.type for s in steps if s.type != "Prune"):
         yield Problem("StepRepeated", f"Step type {repeated} appears more than once. Keep one step of each type.")
+    for method in _duplicates(step_settings(s).method for s in steps if s.type == "Prune"):  # type: ignore[attr-defined]
+        message = f"Two Prune steps have method {method}. Keep one, and lower its `keep` to remove more."
+        yield Problem("StepRepeated", message)
+    types = [s.type for s in steps]
     if "Export" not in types:
         yield Problem(
             "ExportMissing", "The steps hold no Export, so nothing can be served. Add {name: export, type: Export}."
         )
     elif types != sorted(types, key=ORDER.index):
-        wanted = " → ".join(t for t in ORDER if t in types)
+        wanted = " → ".join(sorted(types, key=ORDER.index))
         yield Problem("WrongOrder", f"The steps are in the order {' → '.join(types)}. Put them in the order {wanted}.")
 
 
-def _settings(step: Step) -> Iterator[Problem]:
-    members = {"Export": step.export, "Quantize": step.quantize}
-    for kind, settings in members.items():
-        if settings is not None and kind != step.type:
-            yield Problem(
-                "StepSettingsMismatch",
-                f"Step {step.name!r} is of type {step.type} but carries settings under {kind.lower()!r}. "
-                f"Move them under {step.type.lower()!r} or change the type.",
-            )
+def _for(task: Task, step: Step, data: Sequence[Dataset], target: Target) -> Iterator[Problem]:
+    """Whether a step fits the task, the device and the data."""
+    if step.type == "FineTune" and task != "TextClassification":
+        yield Problem(
+            "StepNotForTask",
+            f"Step {step.name!r}: FineTune learns labels, which a {task} model has none of. "
+            "Use task TextClassification, or Distill, which learns from the model itself.",
+        )
+    if target.device not in DEVICES[step.type]:
+        yield Problem(
+            "DeviceNotSupported",
+            f"Step {step.name!r}: {step.type} makes nothing for {target.device}. "
+            f"Set target.device to {' or '.join(sorted(DEVICES[step.type]))}, or remove the step.",
+        )
+    for name in references(step):
+        if name not in known(data):
+            yield Problem("StepDataUnknown", f"Step {step.name!r} names data {name!r}; {_names(data)}")
+
+
+def _names(data: Sequence[Dataset]) -> str:
+    return f"spec.data has: {', '.join(known(data)) or 'none'}. Add it or name another."
 
 
 def _datasets(data: Sequence[Dataset]) -> Iterator[Problem]:
@@ -76,6 +94,17 @@ def _datasets(data: Sequence[Dataset]) -> Iterator[Problem]:
     for item in data:
         if (item.s3 is None) == (item.pvc is None):
             yield Problem("DataSourceInvalid", f"Dataset {item.name!r} needs exactly one of s3 and pvc.")
+        if item.split is None:
+            continue
+        for name in _duplicates(p.name for p in item.split.parts):
+            message = f"Two parts of dataset {item.name!r} are named {name!r}. Give each part a name of its own."
+            yield Problem("DuplicateName", message)
+        percents = [p.percent for p in item.split.parts]
+        if sum(percents) > 100 or any(p < 1 for p in percents) or not percents:
+            message = (
+                f"The parts of dataset {item.name!r} are {percents} percent. Give each 1 or more, at most 100 in all."
+            )
+            yield Problem("SplitInvalid", message)
 
 
 def _gates(task: Task, gates: Sequence[Gate], data: Sequence[Dataset]) -> Iterator[Problem]:
@@ -84,48 +113,69 @@ def _gates(task: Task, gates: Sequence[Gate], data: Sequence[Dataset]) -> Iterat
     for gate in gates:
         yield from _bounds(gate)
         yield from _gate_data(gate, data)
-        if gate.metric == "Accuracy" and task != "TextClassification":
+        if gate.metric in LABEL_METRICS and task != "TextClassification":
             yield Problem(
                 "MetricNotForTask",
-                f"Gate {gate.name!r} measures Accuracy, which needs a TextClassification model. "
+                f"Gate {gate.name!r} measures {gate.metric}, which needs a TextClassification model. "
                 "Use CosineMean, CosineP5 or CosineMin.",
             )
 
 
 def _gate_data(gate: Gate, data: Sequence[Dataset]) -> Iterator[Problem]:
-    names = [d.name for d in data]
-    if gate.data is not None and gate.data not in names:
-        known = ", ".join(names) or "none"
-        message = f"Gate {gate.name!r} names dataset {gate.data!r}; spec.data has: {known}. Add it or name another."
-        yield Problem("GateDataUnknown", message)
-    elif gate.data is None and gate.metric in DATA_METRICS and len(data) != 1:
-        have = "no dataset" if not data else f"{len(data)} datasets"
+    if gate.data is not None and gate.data not in known(data):
+        yield Problem("GateDataUnknown", f"Gate {gate.name!r} names dataset {gate.data!r}; {_names(data)}")
+    elif gate.metric in DATA_METRICS and gate_dataset(gate, data) is None:
+        have = f"has: {', '.join(known(data))}" if data else "has no dataset"
         yield Problem(
             "GateDataMissing",
-            f"Gate {gate.name!r} measures {gate.metric} on held-out text, but spec.data has {have}. "
+            f"Gate {gate.name!r} measures {gate.metric} on held-out text, but spec.data {have}. "
             "Name one in the gate's `data`.",
         )
 
 
-def _decimal(text: str) -> Decimal | None:
-    try:
-        value = Decimal(text)
-    except InvalidOperation:
-        return None
-    return value if value.is_finite() else None
+def _held_out(steps: Sequence[Step], gates: Sequence[Gate], data: Sequence[Dataset]) -> Iterator[Problem]:
+    """What a step has seen proves nothing about what it made."""
+    names = set(known(data))
+    for gate in gates:
+        judged = gate_dataset(gate, data)
+        seen = [
+            name for name in read_by(steps) if judged in names and name in names and overlap(name, str(judged), data)
+        ]
+        if seen:
+            yield Problem(
+                "DataNotHeldOut",
+                f"Gate {gate.name!r} judges on {judged!r}, whose rows a step reads as {seen[0]!r}. Give the dataset a split, "
+                "and name one part in the steps and another in the gate, such as questions/train and questions/test.",
+            )
 
 
 def _bounds(gate: Gate) -> Iterator[Problem]:
     where = f"Gate {gate.name!r}"
-    for field, text in (("min", gate.min), ("max", gate.max), ("confidence", gate.confidence)):
-        if text is not None and _decimal(text) is None:
+    texts = {"min": gate.min, "max": gate.max, "maxDrop": gate.max_drop, "confidence": gate.confidence}
+    for field, text in texts.items():
+        if text is not None and decimal(text) is None:
             message = f'{where}: {field} is {text!r}, which is not a decimal. Write it like "0.985".'
             yield Problem("BadDecimal", message)
-    confidence = _decimal(gate.confidence)
+    confidence = decimal(gate.confidence)
     if confidence is not None and not Decimal("0.5") <= confidence < 1:
         yield Problem("BadDecimal", f"{where}: confidence is {gate.confidence}; it must be at least 0.5 and below 1.")
+    if gate.max_drop is not None:
+        yield from _drop(gate, where)
+        return
     wanted, other = ("min", "max") if gate.metric in HIGHER_IS_BETTER else ("max", "min")
     if getattr(gate, wanted) is None:
-        yield Problem("GateBoundMissing", f"{where} has no bound: {gate.metric} needs `{wanted}`.")
+        drop = " or `maxDrop`" if gate.metric in LABEL_METRICS else ""
+        yield Problem("GateBoundMissing", f"{where} has no bound: {gate.metric} needs `{wanted}`{drop}.")
     if getattr(gate, other) is not None:
         yield Problem("GateBoundInvalid", f"{where}: {gate.metric} is bounded by `{wanted}`; remove `{other}`.")
+
+
+def _drop(gate: Gate, where: str) -> Iterator[Problem]:
+    if gate.metric not in LABEL_METRICS:
+        allowed = " and ".join(sorted(LABEL_METRICS))
+        own = "min" if gate.metric in HIGHER_IS_BETTER else "max"
+        message = f"{where}: `maxDrop` is for {allowed}; {gate.metric} is bounded by `{own}` alone. Use that."
+        yield Problem("GateBoundInvalid", message)
+    elif gate.min is not None or gate.max is not None:
+        message = f"{where} has `maxDrop` and another bound, and one verdict. Make a gate of each."
+        yield Problem("GateBoundInvalid", message)

@@ -14,6 +14,7 @@ import numpy as np
 from optimodel.api.contract import Figures, Golden
 from optimodel.api.spec import Shape
 from optimodel.recipes.gates import Key, Measurement, decimal, quantile
+from optimodel.recipes.paired import Pairs, f1
 
 from .answers import Answerer, Array, cosines
 from .dataset import Row
@@ -39,7 +40,7 @@ PROBES = (
 class Evidence:
     """What was measured: for the gates, for status, and for the report."""
 
-    measurements: dict[Key, Measurement]
+    measurements: dict[Key, Measurement | Pairs]
     figures: Figures
     max_batch_size: int
     details: dict[str, Any]
@@ -55,7 +56,7 @@ def evaluate(
 ) -> Evidence:
     """Measure everything about `best` against `base`. `report` gets percent by sentences (the first 80), then by shapes.
     Raises `Failure`."""
-    measurements: dict[Key, Measurement] = {("SizeRatio", None): Measurement("Exact", (size_ratio,))}
+    measurements: dict[Key, Measurement | Pairs] = {("SizeRatio", None): Measurement("Exact", (size_ratio,))}
     details: dict[str, Any] = {"sizeRatio": size_ratio, "threads": best.threads, "data": {}}
     figures = Figures(size_ratio=decimal(size_ratio))
     total, done = max(1, sum(map(len, data.values()))), 0
@@ -97,7 +98,7 @@ def _answers(base: Answerer, best: Answerer, rows: Sequence[Row], done: Callable
 
 def _quality(
     before: Array, after: Array, rows: Sequence[Row], labels: Sequence[str], name: str
-) -> tuple[dict[Key, Measurement], dict[str, Any]]:
+) -> tuple[dict[Key, Measurement | Pairs], dict[str, Any]]:
     found = sorted(float(c) for c in cosines(before, after))
     quality: dict[str, Any] = {
         "samples": len(found),
@@ -105,24 +106,33 @@ def _quality(
         "cosineP5": quantile(found, 0.05),
         "cosineMin": found[0],
     }
-    measurements: dict[Key, Measurement] = {
+    measurements: dict[Key, Measurement | Pairs] = {
         ("CosineMean", name): Measurement("Mean", tuple(found)),
         ("CosineP5", name): Measurement("Quantile", tuple(found), 0.05),
         ("CosineMin", name): Measurement("Exact", (found[0],)),
     }
     if labels and all(row.label is not None for row in rows):
-        truth = np.array([_label(row, labels, name) for row in rows])
-        right = tuple(float(x) for x in after.argmax(axis=1) == truth)
-        measurements["Accuracy", name] = Measurement("Proportion", right)
-        quality |= {"accuracy": fmean(right), "baselineAccuracy": float((before.argmax(axis=1) == truth).mean())}
+        truth = [_label(row, labels, name) for row in rows]
+        chosen = [found.argmax(axis=1).tolist() for found in (before, after)]
+        pairs = Pairs.of(truth, *chosen)
+        measurements["Accuracy", name] = measurements["MacroF1", name] = pairs
+        quality |= {
+            "accuracy": fmean(a == t for a, t in zip(chosen[1], truth, strict=True)),
+            "baselineAccuracy": fmean(b == t for b, t in zip(chosen[0], truth, strict=True)),
+            "macroF1": f1(pairs.cells, 2),
+            "baselineMacroF1": f1(pairs.cells, 1),
+            "confusion": {"labels": list(labels), "cells": [[*cell, n] for cell, n in sorted(pairs.cells.items())]},
+        }
     return measurements, quality
 
 
 def _label(row: Row, labels: Sequence[str], name: str) -> int:
-    if isinstance(row.label, int) and 0 <= row.label < len(labels):
-        return row.label
-    if row.label in labels:
-        return labels.index(str(row.label))
+    """The label's index: by its name, else the number that it is."""
+    text = str(row.label)
+    if text in labels:
+        return labels.index(text)
+    if text.isdecimal() and int(text) < len(labels):
+        return int(text)
     known = ", ".join(labels[:10])
     raise Failure(
         "LabelsUnknown", f"Dataset {name!r} has label {row.label!r}; the model knows {known}. Rename the labels."
@@ -149,7 +159,8 @@ def _latency(
 ) -> list[Latency]:
     fitting = [s for s in shapes if s.sequence_length <= base.description.max_length]
     done = partial(_told_latency, report, len(fitting))
-    return measure(base.session, best.session, fitting, base.vocabulary, done)
+    vocabulary = min(base.vocabulary, best.vocabulary)  # a pruned one knows fewer tokens
+    return measure(base.session, best.session, fitting, vocabulary, done)
 
 
 def _latency_measurements(latencies: Sequence[Latency]) -> list[tuple[Any, Measurement]]:

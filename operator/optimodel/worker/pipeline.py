@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +15,24 @@ from optimodel.api.contract import Artifact, GateResult, JobInput, Result
 from optimodel.api.spec import Step
 from optimodel.artifacts import StepEntry, Store
 from optimodel.artifacts.manifest import scan
-from optimodel.recipes import gates
+from optimodel.recipes import data, gates
 
-from . import dataset, steps
+from . import dataset, report, steps
 from .board import Board, log
+from .checkpoints import Checkpoint
 from .errors import Failure
+from .report import Report, facts
+from .shelf import Shelf
 from .source import check_folder, fetch, weight_bytes
+
+BASELINE = ".baseline"
+"""Folder and name of the baseline's Export where it is none of the pipeline's own; no step of a user begins with a dot."""
 
 
 class SourceFacts(msgspec.Struct, frozen=True, rename="camel"):
     """What is remembered of a source, so that it need not be fetched again."""
 
     weights_bytes: int
-
-
-class Report(msgspec.Struct, frozen=True, rename="camel"):
-    """The full report: the result, and every figure behind it."""
-
-    version: int
-    source: str
-    result: Result
-    details: dict[str, Any] = {}
 
 
 @dataclass
@@ -54,6 +52,10 @@ class Pipeline:
     ) -> None:
         self.job, self.store, self.board, self.work = job, store, board, work
         self.environ, self.threads = environ, threads
+        self.shelf = Shelf(job.data, environ)
+        self.data_digest = ""
+        self.notes: dict[str, Any] = {}
+        self.made: list[tuple[str, int]] = []
         self.report_key = f"reports/{job.revision}-{job.evaluation}.json"
 
     def run(self) -> Result:
@@ -61,13 +63,14 @@ class Pipeline:
         self._check()
         if found := self._known():
             return found
+        self.data_digest = self._data()
         source = self._source()
         stages = [source]
         self.board.phase("Optimize")
         for step in self.job.steps:
             stages.append(self._step(step, source, stages[-1]))
-        baseline = stages[1 + next(i for i, step in enumerate(self.job.steps) if step.type == "Export")]
-        return self._judge(source, baseline, stages[-1])
+            self.made.append((stages[-1].digest, stages[-1].weights_bytes))
+        return self._judge(source, stages)
 
     def _check(self) -> None:
         problems = recipes.check(self.job.task, self.job.steps, self.job.gates, self.job.data)
@@ -80,7 +83,10 @@ class Pipeline:
         report = self.store.read(self.report_key, Report)
         if report is None or report.result.outcome == "Failed" or report.result.artifact is None:
             return None
-        stale = self.job.pinned_source not in (None, report.source)
+        stale = self.job.pinned_source not in (None, report.source) or self.job.pinned_data not in (
+            None,
+            report.result.artifact.data_digest,
+        )
         if stale or not self.store.exists(report.result.artifact.digest):
             return None
         for name in self._names():
@@ -94,29 +100,35 @@ class Pipeline:
 
     # Fetch
 
+    def _data(self) -> str:
+        """What the rows that steps read say. Raises `Failure` where it is not what this revision was made of."""
+        digest = self.shelf.digest(recipes.read_by(self.job.steps))
+        if self.job.pinned_data not in (None, digest):
+            raise Failure(
+                "DataChanged",
+                "The data of the steps no longer hold the rows of this revision. Put them back, or set spec.source.refresh "
+                "to learn from what they hold now.",
+            )
+        return digest
+
+    def _key(self, step: Step, digest: str) -> str:
+        return steps.key(step, digest, self.job.task, self.shelf.digest(data.references(step)))
+
     def _source(self) -> Stage:
-        """The source: its digest is enough where every step is in the store."""
+        """The source: its digest is enough where the first step is in the store."""
         pinned = self.job.pinned_source
-        if pinned and self._all_cached(pinned):
+        if pinned and self.store.step(self._key(self.job.steps[0], pinned)):
             facts = self.store.read(_facts_key(pinned), SourceFacts)
             if facts:
-                self.board.end("Fetch", "Cached", "every step is in the store", facts.weights_bytes)
+                self.board.end("Fetch", "Cached", "what is made of it is in the store", facts.weights_bytes)
                 return Stage(pinned, None, facts.weights_bytes)
         return self._fetch()
-
-    def _all_cached(self, digest: str) -> bool:
-        for step in self.job.steps:
-            entry = self.store.step(steps.key(step, digest, self.job.task))
-            if entry is None:
-                return False
-            digest = entry.output
-        return True
 
     def _fetch(self) -> Stage:
         self.board.start("Fetch")
         folder = self.work / "source"
         fetch(self.job.source, folder, self.environ, lambda percent, word: self.board.percent("Fetch", percent, word))
-        check_folder(folder, self.job.task)
+        check_folder(folder, self.job.task, headless=self.job.steps[0].type == "FineTune")
         digest = scan(folder).digest
         if self.job.pinned_source not in (None, digest):
             raise Failure(
@@ -131,20 +143,59 @@ class Pipeline:
     # Steps
 
     def _step(self, step: Step, source: Stage, before: Stage) -> Stage:
-        key = steps.key(step, before.digest, self.job.task)
+        key = self._key(step, before.digest)
         if entry := self.store.step(key):
             self.board.end(step.name, "Cached", entry.output[:19], entry.weights_bytes)
-            return Stage(entry.output, None, entry.weights_bytes)
-        folder = self._folder(before) if before is not source else self._source_folder(source)
+            return self._found(step, entry)
         self.board.start(step.name)
-        out = self.work / step.name
-        report = lambda percent, word: self.board.percent(step.name, percent, word)  # noqa: E731
-        steps.run(step, folder, out, steps.Context(self.job.task, self.threads, self.work, report))
+        stage = self._run(step, key, source, before, partial(self.board.percent, step.name))
+        self.board.end(step.name, "Done", stage.digest[:19], stage.weights_bytes)
+        return stage
+
+    def _found(self, step: Step, entry: StepEntry, folder: Path | None = None) -> Stage:
+        if entry.notes:
+            self.notes[step.name] = msgspec.json.decode(entry.notes)
+        return Stage(entry.output, folder, entry.weights_bytes)
+
+    def _run(self, step: Step, key: str, source: Stage, before: Stage, report: Callable[[int, str], None]) -> Stage:
+        """Do the work of a step, and remember it in the store."""
+        folder = self._folder(before) if before is not source else self._source_folder(source)
+        out = self.work / "steps" / step.name
+        checkpoint = Checkpoint(self.store, key, self.work / "checkpoints" / key)
+        notes: dict[str, Any] = {}
+        context = steps.Context(
+            self.job.task,
+            self.threads,
+            self.work,
+            report,
+            self.shelf.rows,
+            checkpoint.folder,
+            notes.__setitem__,
+            checkpoint.keep,
+        )
+        if checkpoint.bring():
+            log(f"{step.name}: goes on from a checkpoint")
+        steps.run(step, folder, out, context)
         digest = self.store.publish(out).digest
         weights = weight_bytes(out)
-        entry = self.store.remember(key, StepEntry(step.type, before.digest, digest, weights))
-        self.board.end(step.name, "Done", entry.output[:19], entry.weights_bytes)
-        return Stage(entry.output, out if entry.output == digest else None, entry.weights_bytes)
+        told = msgspec.json.encode(notes).decode() if notes else ""
+        entry = self.store.remember(key, StepEntry(step.type, before.digest, digest, weights, told))
+        checkpoint.drop()
+        return self._found(step, entry, out if entry.output == digest else None)
+
+    def _baseline(self, source: Stage, stages: list[Stage]) -> Stage:
+        """The model as adapted, or else the source, as the fp32 graph that everything is compared with: the pipeline's own
+        Export where nothing lies between, else one for this end, kept in the store like any step's."""
+        types = [step.type for step in self.job.steps]
+        adapted = types.index("FineTune") + 1 if "FineTune" in types else 0
+        exported = types.index("Export")
+        if adapted == exported:
+            return stages[exported + 1]
+        step = msgspec.structs.replace(self.job.steps[exported], name=BASELINE)
+        key = self._key(step, stages[adapted].digest)
+        if entry := self.store.step(key):
+            return self._found(step, entry)
+        return self._run(step, key, source, stages[adapted], lambda _, word: self.board.percent("Evaluate", 0, word))
 
     def _source_folder(self, source: Stage) -> Path:
         if source.folder is None:  # its steps were in the store a moment ago, and no longer are
@@ -162,20 +213,18 @@ class Pipeline:
 
     # Evaluate, judge, publish
 
-    def _judge(self, source: Stage, baseline: Stage, final: Stage) -> Result:
+    def _judge(self, source: Stage, stages: list[Stage]) -> Result:
         from .answers import Answerer
         from .evaluate import evaluate, golden
 
         self.board.phase("Evaluate")
         self.board.start("Evaluate")
-        wanted = {recipes.gate_dataset(gate, self.job.data) for gate in self.job.gates} | (
-            {self.job.data[0].name} if self.job.data else set()
-        )
-        data = {d.name: dataset.load(d, self.environ) for d in self.job.data if d.name in wanted}
+        baseline, final = self._baseline(source, stages), stages[-1]
+        rows = {name: self._evidence(name) for name in recipes.evidence(self.job.steps, self.job.gates, self.job.data)}
         ratio = final.weights_bytes / max(1, source.weights_bytes)
-        report = lambda percent, word: self.board.percent("Evaluate", percent, word)  # noqa: E731
+        told = partial(self.board.percent, "Evaluate")
         base, best = (Answerer(self._folder(s), self.threads, self.job.batching) for s in (baseline, final))
-        evidence = evaluate(base, best, data, self.job.shapes, ratio, report)
+        evidence = evaluate(base, best, rows, self.job.shapes, ratio, told)
         judged_on = {gate.name: recipes.gate_dataset(gate, self.job.data) for gate in self.job.gates}
         verdicts = gates.judge(self.job.gates, evidence.measurements, judged_on)
         self.board.end("Evaluate", "Done", f"{evidence.figures.samples} samples")
@@ -186,12 +235,21 @@ class Pipeline:
             weights_bytes=final.weights_bytes,
             source_digest=source.digest,
             source_weights_bytes=source.weights_bytes,
+            data_digest=self.data_digest,
             inputs=inputs,
             outputs=outputs,
             max_batch_size=evidence.max_batch_size,
             golden=golden(best),
         )
-        return self._publish(artifact, verdicts, evidence.figures, evidence.details)
+        return self._publish(
+            artifact, verdicts, evidence.figures, evidence.details | {"steps": self.notes, "baseline": baseline.digest}
+        )
+
+    def _evidence(self, name: str) -> list[dataset.Row]:
+        """The rows to measure on: more of them where a gate counts right answers, which tell little each."""
+        metrics = {g.metric for g in self.job.gates if recipes.gate_dataset(g, self.job.data) == name}
+        counted = bool(metrics & recipes.LABEL_METRICS)
+        return dataset.sample(self.shelf.rows(name), dataset.MAX_LABELLED_ROWS if counted else dataset.MAX_ROWS)
 
     def _publish(self, artifact: Artifact, verdicts: tuple[GateResult, ...], figures: Any, details: Any) -> Result:
         """Make the artifact count if its gates passed, and leave the report whatever they said."""
@@ -214,7 +272,7 @@ class Pipeline:
         result = msgspec.structs.replace(
             result, artifact=artifact, steps=self.board.steps, gates=verdicts, figures=figures, report=self.report_key
         )
-        self.store.write(self.report_key, Report(1, artifact.source_digest, result, details))
+        report.leave(self.store, self.report_key, facts.report(self.job, self.threads, self.made, result, details))
         return result
 
 

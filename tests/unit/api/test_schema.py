@@ -1,5 +1,6 @@
 """The CRDs' schemas and the operator's types say the same, field by field, in both directions."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ KINDS = [
     ("modelrevisions", "status", status.ModelRevisionStatus),
     ("tritonruntimes", "spec", spec.TritonRuntimeSpec),
     ("clustertritonruntimes", "spec", spec.TritonRuntimeSpec),
+    ("optimizationrecipes", "spec", spec.RecipeSpec),
+    ("clusteroptimizationrecipes", "spec", spec.RecipeSpec),
 ]
 STRICTER = {"spec.rollout.router.parentRefs"}
 """Required by the schema although the type has a default."""
@@ -141,21 +144,54 @@ def test_everything_is_bounded_and_described(plural: str) -> None:
     assert bare == []
 
 
+MEMBER = re.compile(r"!has\(self\.(\w+)\) \|\| self\.type == ")
+KEY = re.compile(r"self\.all\(k, size\(k\) <= (\d+)\)")
+ONE_OF_TWO = re.compile(r"has\(self\.(\w+)\) != has\(self\.(\w+)\)$")
+
+
 def largest(node: dict[str, Any]) -> int:
-    """Characters of the largest JSON text that the schema lets through; a map's keys may have 253."""
+    """Characters of the largest JSON text that the schema lets through; a map's keys are bounded by a rule, and of members
+    that belong to one `type` each there is one."""
     if "enum" in node:
         return max(len(str(v)) for v in node["enum"]) + 2
     if node.get("type") == "array":
         return 2 + node["maxItems"] * (largest(node["items"]) + 1)
     if "additionalProperties" in node:
-        return 2 + node["maxProperties"] * (253 + 4 + largest(node["additionalProperties"]))
+        (key,) = [int(n) for rule in node["x-kubernetes-validations"] for n in KEY.findall(rule["rule"])]
+        return 2 + node["maxProperties"] * (key + 4 + largest(node["additionalProperties"]))
     if node.get("type") == "object":
-        return 2 + sum(len(name) + 4 + largest(child) for name, child in node["properties"].items())
-    return node["maxLength"] + 2 if "maxLength" in node else 20
+        sizes = {name: len(name) + 4 + largest(child) for name, child in node["properties"].items()}
+        rules = [rule["rule"] for rule in node.get("x-kubernetes-validations", ())]
+        either = [sizes.pop(found[1]) for rule in rules if (found := MEMBER.match(rule))]
+        pairs = [sizes.pop(name) for rule in rules if (found := ONE_OF_TWO.match(rule)) for name in found.groups()]
+        return 2 + sum(sizes.values()) + max(either, default=0) + max(pairs, default=0)
+    return node["maxLength"] + 2 if "maxLength" in node else len(str(node.get("maximum", 10**19)))
 
 
 def test_no_spec_of_200_kb_can_pass() -> None:
     assert largest(schema("optimizedmodels")["properties"]["spec"]) < 200_000
+
+
+PARAMETER = "|[$][(][a-z0-9]([-a-z0-9]*[a-z0-9])?[)]"
+
+
+def narrowed(node: Any) -> Any:
+    """A recipe's schema with its parameters taken out, and a model's likewise: what is left says the same."""
+    if isinstance(node, list):
+        return [narrowed(item) for item in node]
+    if not isinstance(node, dict):
+        return node.replace(PARAMETER, "").removesuffix(", or a parameter") if isinstance(node, str) else node
+    dropped = {"maxLength"} | ({"default", "description"} if node.get("type") == "array" else set())
+    return {name: narrowed(child) for name, child in node.items() if name not in dropped}
+
+
+@pytest.mark.parametrize("plural", ["optimizationrecipes", "clusteroptimizationrecipes"])
+@pytest.mark.parametrize("field", ["steps", "gates"])
+def test_a_recipe_holds_what_a_model_holds(plural: str, field: str) -> None:
+    ours = schema(plural)["properties"]["spec"]["properties"][field]
+    theirs = schema("optimizedmodels")["properties"]["spec"]["properties"]["optimization"]["properties"][field]
+    assert narrowed(ours) == narrowed(theirs)
+    assert PARAMETER in str(ours) and PARAMETER not in str(theirs)
 
 
 @pytest.mark.parametrize("path", sorted(CRDS.glob("*.yaml")), ids=lambda p: p.stem)

@@ -8,7 +8,9 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import msgspec
@@ -228,3 +230,31 @@ def test_the_light_programs_meet_no_heavy_library():
     environ = {**os.environ, "PYTHONPATH": str(Path("operator").resolve())}
     done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def chunks(data, size):
+    return (data[i : i + size] for i in range(0, len(data), size))
+
+
+def test_a_stream_of_any_size_replaces_what_was_there_and_goes(store):
+    for data in (os.urandom(20 << 20), b"short", b"", os.urandom(3 << 20)):
+        store.upload("checkpoints/k", chunks(data, 700_001))
+        assert b"".join(store.download("checkpoints/k")) == data
+    store.discard("checkpoints/k")
+    store.discard("checkpoints/k")
+    with pytest.raises(artifacts.ObjectMissing):
+        next(store.download("checkpoints/k"))
+
+
+def test_what_nobody_came_back_for_goes(store, tmp_path):
+    for name in ("old", "new"):
+        store.upload(f"checkpoints/{name}", [b"x"])
+    store.write("steps/old.json", {})
+    past = time.time() - 8 * 86400
+    for key in ("checkpoints/old", "steps/old.json"):
+        os.utime(tmp_path / "store" / "team-a" / key, (past, past))
+    store.discard_older("checkpoints", timedelta(days=7))
+    assert b"".join(store.download("checkpoints/new")) == b"x"
+    with pytest.raises(artifacts.ObjectMissing):
+        next(store.download("checkpoints/old"))
+    assert (tmp_path / "store" / "team-a" / "steps" / "old.json").exists()

@@ -77,6 +77,14 @@ class World:
     def set_runtime(self, spec: dict[str, Any]) -> None:
         self.put({"kind": "ClusterTritonRuntime", "metadata": {"name": "default", "namespace": ""}, "spec": spec})
 
+    def set_recipe(self, spec: dict[str, Any], name: str = "small") -> None:
+        self.put({"kind": "ClusterOptimizationRecipe", "metadata": {"name": name, "namespace": ""}, "spec": spec})
+
+    def drop_recipe(self, name: str = "small") -> None:
+        found = self.store.get("ClusterOptimizationRecipe", "", name)
+        assert found is not None
+        self.store.remove("ClusterOptimizationRecipe", found)
+
     def put(self, obj: dict[str, Any]) -> None:
         """Write an object as the API server would."""
         self.version += 1

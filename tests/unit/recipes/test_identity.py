@@ -10,12 +10,15 @@ from optimodel.api.spec import (
     Artifacts,
     Batching,
     Dataset,
+    Distill,
     Gate,
     HuggingFace,
     LocalRef,
+    Part,
     Quantize,
     Shape,
     Source,
+    Split,
     Step,
     TritonRuntimeSpec,
 )
@@ -26,8 +29,8 @@ HUB = Source(hugging_face=HuggingFace("org/model", "3f2c9ab"))
 RUNTIME = TritonRuntimeSpec("registry.example/triton:1")
 
 
-def revision(task="TextEmbedding", source=HUB, steps=STEPS, batching=None, runtime=RUNTIME):
-    return identity.revision_hash(task, source, steps, batching or Batching(), runtime)
+def revision(task="TextEmbedding", source=HUB, steps=STEPS, batching=None, runtime=RUNTIME, data=()):
+    return identity.revision_hash(task, source, steps, batching or Batching(), runtime, data)
 
 
 def test_golden_hashes_stay():
@@ -71,6 +74,24 @@ def test_what_changes_the_answers_changes_the_hash():
     ]
     assert len({revision(), *others}) == len(others) + 1
     assert all(len(h) == 8 for h in others)
+
+
+def test_data_that_a_step_reads_is_part_of_what_is_made_and_no_other():
+    steps = (Step("small", "Distill", distill=Distill("d/train")), *STEPS)
+    split = Split((Part("train", 60), Part("test", 40)))
+    d = Dataset("d", s3=S3("s3://data/d.jsonl", secret_ref=LocalRef("one")), split=split)
+    other = Dataset("eval", s3=S3("s3://data/eval.jsonl"))
+    same = (d, msgspec.structs.replace(d, s3=S3("s3://data/d.jsonl")))
+    assert len({revision(steps=steps, data=data) for data in ((same[0],), (same[1],), (other, d))}) == 1
+    assert revision(data=(d, other)) == revision()
+    changed = [
+        msgspec.structs.replace(d, s3=S3("s3://data/e.jsonl")),
+        msgspec.structs.replace(d, split=Split(split.parts, seed=1)),
+        msgspec.structs.replace(d, label_field="kind"),
+    ]
+    assert len({revision(steps=steps, data=(found,)) for found in (d, *changed)}) == 4
+    assert len({identity.evaluation_hash((), (found,), ()) for found in (d, *changed)}) == 4
+    assert revision(steps=steps, data=(d,)) == "dc8e7002"
 
 
 def test_a_job_depends_on_secrets_and_pod_template_but_not_on_the_deletion_policy():

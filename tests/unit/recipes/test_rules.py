@@ -5,15 +5,49 @@ from __future__ import annotations
 import pytest
 
 from optimodel import recipes
-from optimodel.api.spec import S3, Dataset, Export, Gate, Quantize, Step
+from optimodel.api.spec import (
+    S3,
+    Dataset,
+    Distill,
+    Export,
+    FineTune,
+    Gate,
+    Part,
+    Prune,
+    Quantize,
+    Recover,
+    Split,
+    Step,
+    Target,
+    Training,
+)
 
 EXPORT = Step("graph", "Export")
 QUANTIZE = Step("int8", "Quantize")
 TREC = Dataset("trec", s3=S3("s3://data/trec.jsonl"))
 
 
-def reasons(task="TextEmbedding", steps=(EXPORT, QUANTIZE), gates=(), data=()):
-    problems = recipes.check(task, steps, gates, data)
+QUESTIONS = Dataset("questions", s3=S3("s3://data/q.jsonl"), split=Split((Part("train", 60), Part("test", 20))))
+
+
+def tune(data="questions/train", **settings):
+    return Step("adapt", "FineTune", fine_tune=FineTune(data, **settings))
+
+
+def distil(**settings):
+    return Step("small", "Distill", distill=Distill("questions/train", **settings))
+
+
+def prune(**settings):
+    return Step("thin-" + settings.get("method", "ffn").lower(), "Prune", prune=Prune(**settings))
+
+
+def quantize(**settings):
+    return Step("int8", "Quantize", quantize=Quantize(**settings))
+
+
+def reasons(task="TextEmbedding", steps=(EXPORT, QUANTIZE), gates=(), data=(), target=None):
+    problems = recipes.check(task, steps, gates, data, target)
     assert all(len(p.message) > 20 and p.message.endswith(".") for p in problems)
     return [p.reason for p in problems]
 
@@ -68,3 +102,129 @@ def test_names_are_unique_and_data_has_one_source():
     assert reasons(gates=(gate, gate)) == ["DuplicateName"]
     assert reasons(data=(TREC, TREC)) == ["DuplicateName"]
     assert reasons(data=(Dataset("d"),)) == ["DataSourceInvalid"]
+
+
+def test_every_technique_in_its_order_is_legal():
+    recover = Recover("questions/train")
+    steps = (
+        tune(method="LoRA", rank=4),
+        distil(keep_layers=(1, 3, 5)),
+        prune(method="Vocabulary", data="questions/train"),
+        prune(keep="0.5", recover=recover),
+        EXPORT,
+        quantize(method="Static", data="questions/train"),
+    )
+    gates = (
+        Gate("drop", "Accuracy", data="questions/test", max_drop="0.01"),
+        Gate("f1", "MacroF1", data="questions/test", min="0.8"),
+    )
+    assert reasons("TextClassification", steps, gates, (QUESTIONS,)) == []
+    assert recipes.evidence(steps, gates, (QUESTIONS,)) == ("questions/test",)
+    assert recipes.evidence(steps, (), (QUESTIONS, TREC)) == ("questions/test",), "what no step reads"
+    assert recipes.evidence((tune("questions"),), (), (QUESTIONS,)) == ()
+
+
+@pytest.mark.parametrize(
+    ("step", "reason"),
+    [
+        (Step("adapt", "FineTune"), "StepDataMissing"),
+        (tune("questions/dev"), "StepDataUnknown"),
+        (tune("other"), "StepDataUnknown"),
+        (tune(rank=4), "SettingUnused"),
+        (tune(training=Training(learning_rate="0")), "BadDecimal"),
+        (tune(training=Training(warmup="1")), "BadDecimal"),
+        (distil(keep_layers=(3, 1)), "LayersInvalid"),
+        (distil(soft="1.1"), "BadDecimal"),
+        (prune(keep="1"), "BadDecimal"),
+        (prune(method="Vocabulary"), "StepDataMissing"),
+        (prune(method="Layers"), "StepDataMissing"),
+        (prune(method="TwoFour", keep="0.4"), "SettingUnused"),
+        (prune(recover=Recover("questions/train", rank=4)), "SettingUnused"),
+        (
+            prune(method="Vocabulary", data="questions/train", recover=Recover("questions/train")),
+            "RecoverNotNeeded",
+        ),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(step, reason):
+    assert reasons("TextClassification", (step, EXPORT), data=(QUESTIONS,)) == [reason]
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"method": "Static"}, "StepDataMissing"),
+        ({"data": "questions/train"}, "SettingUnused"),
+        ({"bits": 4}, "BitsNotSupported"),
+        ({"group_size": 64}, "SettingUnused"),
+        ({"method": "Float16", "per_channel": False}, "SettingUnused"),
+    ],
+)
+def test_quantization_that_no_method_does_is_refused(settings, reason):
+    assert reasons(steps=(EXPORT, quantize(**settings)), data=(QUESTIONS,)) == [reason]
+
+
+def test_prune_comes_once_a_method_and_before_export():
+    two = (prune(), Step("again", "Prune"), EXPORT)
+    assert reasons(steps=two) == ["StepRepeated"]
+    assert reasons(steps=(prune(), prune(method="Heads"), EXPORT)) == []
+    assert reasons(steps=(EXPORT, prune())) == ["WrongOrder"]
+
+
+def test_a_model_without_labels_is_not_fine_tuned():
+    assert reasons(steps=(tune(), EXPORT), data=(QUESTIONS,)) == ["StepNotForTask"]
+    assert reasons(steps=(distil(), EXPORT), data=(QUESTIONS,)) == []
+
+
+def test_a_device_that_a_step_makes_nothing_for_is_refused():
+    assert reasons(target=Target(device="GPU")) == ["DeviceNotSupported"] * 2  # type: ignore[arg-type]
+
+
+COPY = Dataset("copy", s3=S3("s3://data/q.jsonl/"))
+SAME = Dataset("same", s3=QUESTIONS.s3, split=QUESTIONS.split)
+RESEEDED = Dataset("reseeded", s3=QUESTIONS.s3, split=Split(QUESTIONS.split.parts, seed=1))
+
+
+@pytest.mark.parametrize(
+    ("judged", "held_out"),
+    [
+        ("questions/test", True),
+        ("questions/train", False),
+        ("questions", False),
+        ("trec", True),
+        ("copy", False),
+        ("same/test", True),
+        ("same/train", False),
+        ("reseeded/test", False),
+    ],
+)
+def test_a_gate_judges_only_on_rows_that_no_step_reads(judged, held_out):
+    gate = Gate("g", "CosineMean", data=judged, min="0.9")
+    found = reasons(steps=(distil(), EXPORT), gates=(gate,), data=(QUESTIONS, TREC, COPY, SAME, RESEEDED))
+    assert found == ([] if held_out else ["DataNotHeldOut"])
+
+
+@pytest.mark.parametrize(
+    ("gate", "reason"),
+    [
+        (Gate("g", "CosineMean", data="trec", max_drop="0.01"), "GateBoundInvalid"),
+        (Gate("g", "SizeRatio", max_drop="0.01"), "GateBoundInvalid"),
+        (Gate("g", "MacroF1", data="trec", min="0.5", max_drop="0.01"), "GateBoundInvalid"),
+        (Gate("g", "Accuracy", data="trec", max_drop="little"), "BadDecimal"),
+        (Gate("g", "Accuracy", data="trec"), "GateBoundMissing"),
+        (Gate("g", "MacroF1", data="trec/test", min="0.5"), "GateDataUnknown"),
+    ],
+)
+def test_bounds_of_a_drop(gate, reason):
+    assert reasons("TextClassification", gates=(gate,), data=(TREC,)) == [reason]
+
+
+def test_a_split_has_parts_of_one_to_a_hundred_percent():
+    def split(*percents):
+        parts = tuple(Part(f"p{i}", p) for i, p in enumerate(percents))
+        return reasons(data=(Dataset("d", s3=S3("s3://a/b"), split=Split(parts)),))
+
+    assert split(60, 40) == []
+    assert split(60, 41) == ["SplitInvalid"]
+    assert split(0, 41) == ["SplitInvalid"]
+    assert split() == ["SplitInvalid"]

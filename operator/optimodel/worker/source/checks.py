@@ -101,8 +101,9 @@ def read_json(path: Path) -> Any:
         raise Failure("SourceTruncated", message, world=True) from error
 
 
-def check_folder(folder: Path, task: Task) -> dict[str, Any]:
-    """Check a fetched model without loading it, and return its config. Raises `Failure`."""
+def check_folder(folder: Path, task: Task, *, headless: bool = False) -> dict[str, Any]:
+    """Check a model folder without loading it, and return its config. `headless` = a first step makes the head of a
+    classifier that has none. Raises `Failure`."""
     config = read_json(folder / "config.json")
     for name in ("config.json", "tokenizer_config.json"):
         if (folder / name).exists() and "auto_map" in read_json(folder / name):
@@ -111,7 +112,7 @@ def check_folder(folder: Path, task: Task) -> dict[str, Any]:
     if kind not in SUPPORTED:
         supported = ", ".join(SUPPORTED)
         raise Failure("UnsupportedArchitecture", f"model_type {kind!r} is not supported. Supported: {supported}.")
-    _check_head(config, task)
+    _check_head(config, task, headless)
     for weights in sorted(folder.glob("*.safetensors")):
         _check_safetensors(weights)
     index = folder / "model.safetensors.index.json"
@@ -130,15 +131,17 @@ def safe_name(name: Any) -> str:
         raise Failure("UnsafePath", str(error)) from error
 
 
-def _check_head(config: Mapping[str, Any], task: Task) -> None:
+def _check_head(config: Mapping[str, Any], task: Task, headless: bool) -> None:
     if task != "TextClassification":
         return
     made_for = config.get("architectures") or ["nothing"]
+    if headless and not made_for[0].endswith("ForSequenceClassification"):
+        return
     if not made_for[0].endswith("ForSequenceClassification"):
         raise Failure(
             "UnsupportedArchitecture",
             f"Task TextClassification needs a model with a classification head, not {made_for[0]}. "
-            "Fine-tune it first, or use task TextEmbedding.",
+            "Begin the steps with a FineTune, which makes one, or use task TextEmbedding.",
         )
     if config.get("problem_type") not in (None, "single_label_classification") or len(config.get("id2label", "..")) < 2:
         raise Failure(

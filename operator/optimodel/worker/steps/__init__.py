@@ -5,26 +5,36 @@ from __future__ import annotations
 import shutil
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from optimodel.api.spec import Step, StepType
 from optimodel.recipes import identity
 
-from . import export, quantize
+from . import distill, export, finetune, prune, quantize
 from .technique import Context, Technique
 
-REGISTRY: dict[StepType, Technique] = {"Export": export.TECHNIQUE, "Quantize": quantize.TECHNIQUE}
+REGISTRY: dict[StepType, Technique] = {
+    "FineTune": finetune.TECHNIQUE,
+    "Distill": distill.TECHNIQUE,
+    "Prune": prune.TECHNIQUE,
+    "Export": export.TECHNIQUE,
+    "Quantize": quantize.TECHNIQUE,
+}
 
 
-def key(step: Step, input_digest: str, task: str) -> str:
-    """The content address of a step's result: input, settings, task, the code's revision and its tools' versions."""
+def key(step: Step, input_digest: str, task: str, data_digest: str = "") -> str:
+    """The content address of a step's result: input, settings, the rows it reads, task, the code's revision and its tools'
+    versions."""
     technique = REGISTRY[step.type]
-    form = {
+    form: dict[str, Any] = {
         "input": input_digest,
         "step": identity.canonical_step(step),
         "task": task,
         "revision": technique.revision,
         "tools": {name: version(name) for name in technique.tools},
     }
+    if data_digest:
+        form["data"] = data_digest
     return identity.digest(form, 64)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from optimodel.api.spec import Export
 
 from ..errors import Failure
+from ..loading import load
 from ..source import check_folder
 from . import describe
 from .technique import Context, Technique, verify
@@ -41,39 +42,6 @@ def run(settings: Export, source: Path, out: Path, context: Context) -> None:
     _save_reference(core, description, vocabulary, reference)
     verify(out / "model.onnx", reference, max_difference=MAX_DIFFERENCE, min_cosine=0.9999)
     describe.write(source, out, description, tokenizer)
-
-
-def load(source: Path, task: str) -> tuple[Any, Any]:
-    """The model (eval mode, fp32, eager attention, only from the folder) and its tokenizer. Raises `Failure`."""
-    import torch
-    from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
-
-    kind = AutoModelForSequenceClassification if task == "TextClassification" else AutoModel
-    options = {"local_files_only": True, "trust_remote_code": False}
-    try:
-        model, loaded = kind.from_pretrained(
-            source,
-            attn_implementation="eager",
-            dtype=torch.float32,
-            use_safetensors=True,
-            output_loading_info=True,
-            **options,
-        )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        message = f"transformers cannot load the model: {' '.join(str(error).split())[:300]}. Save it again with save_pretrained."
-        raise Failure("ModelUnloadable", message) from error
-    missing = sorted(name for name in loaded["missing_keys"] if "pooler" not in name or task == "TextClassification")
-    if missing:
-        raise Failure(
-            "WeightsMissing", f"The weights lack {len(missing)} tensors, such as {missing[0]}. Save the model again."
-        )
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        tokenizer.backend_tokenizer  # noqa: B018  (only fast tokenizers have one)
-    except Exception as error:
-        message = "No fast tokenizer can be made of the source. Add tokenizer.json (tokenizer.save_pretrained)."
-        raise Failure("TokenizerMissing", message) from error
-    return model.eval(), tokenizer
 
 
 def _core(model: Any, output: str, inputs: list[str]) -> Any:
@@ -155,4 +123,4 @@ def _save_reference(core: Any, description: dict[str, Any], vocabulary: int, pat
     np.savez(path, expected=expected, **arrays)
 
 
-TECHNIQUE = Technique(revision=1, tools=("torch", "transformers", "onnx", "onnxscript"), run=run)
+TECHNIQUE = Technique(revision=2, tools=("torch", "transformers", "onnx", "onnxscript"), run=run)

@@ -13,6 +13,7 @@ from typing import Any
 
 from optimodel.api.spec import Task
 
+from ..dataset import Row
 from ..errors import Failure
 
 VERIFY_TIMEOUT_S = 600
@@ -20,12 +21,22 @@ VERIFY_TIMEOUT_S = 600
 
 @dataclass(frozen=True)
 class Context:
-    """What a step may know besides its folder. `report` takes percent and a word."""
+    """What a step may know besides its folder. `report` takes percent and a word.
+
+    `data` gives the rows of `DATASET` or `DATASET/PART` as the settings name them, and raises `Failure`. `checkpoint` is a
+    folder (made by who needs it) that holds what an earlier attempt of this very step (same input, settings, data and tools)
+    gave to `keep`; the newest file alone outlives the pod.
+    `note` takes a figure for the report (name, JSON value), never for the artifact. Seeds come from the settings.
+    """
 
     task: Task
     threads: int
     scratch: Path
     report: Callable[[int, str], None]
+    data: Callable[[str], list[Row]]
+    checkpoint: Path
+    note: Callable[[str, Any], None] = lambda name, value: None
+    keep: Callable[[Path], None] = lambda path: None
 
 
 @dataclass(frozen=True)
@@ -37,24 +48,24 @@ class Technique:
     run: Callable[[Any, Path, Path, Context], None]
 
 
-def verify(graph: Path, reference: Path, *, max_difference: float, min_cosine: float) -> dict[str, float]:
-    """Load the graph in a fresh process, run it on the reference's inputs, and compare with its `expected`.
+def verify(result: Path, reference: Path, *, max_difference: float, min_cosine: float) -> dict[str, float]:
+    """Load a graph or a model folder in a fresh process, run it on the reference's inputs, and compare with its `expected`.
 
     Returns `maxDifference` and `minCosine`. Raises `Failure` when it does not load or does not agree.
     """
-    command = [sys.executable, "-m", "optimodel.worker.steps.verify", str(graph), str(reference)]
+    command = [sys.executable, "-m", "optimodel.worker.steps.verify", str(result), str(reference)]
     kept = ("PATH", "HOME", "LD_LIBRARY_PATH")  # no credentials
     environ = {name: os.environ[name] for name in kept if name in os.environ}
     environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     answer = subprocess.run(command, capture_output=True, text=True, env=environ, timeout=VERIFY_TIMEOUT_S)
     if answer.returncode:
         last = (answer.stderr.strip().splitlines() or ["no message"])[-1][:300]
-        raise Failure("StepNotVerified", f"The graph does not run in a fresh process: {last}. Report this model.")
+        raise Failure("StepNotVerified", f"The result does not run in a fresh process: {last}. Report this model.")
     figures: dict[str, float] = json.loads(answer.stdout.splitlines()[-1])
     if not (figures["maxDifference"] <= max_difference and figures["minCosine"] >= min_cosine):
         raise Failure(
             "StepNotVerified",
-            f"The graph disagrees with what it was made from: largest difference {figures['maxDifference']:.2g}, smallest "
+            f"The result disagrees with what it was made from: largest difference {figures['maxDifference']:.2g}, smallest "
             f"cosine {figures['minCosine']:.4f}. Leave this step out, or report this model.",
         )
     return figures

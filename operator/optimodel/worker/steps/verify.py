@@ -1,27 +1,59 @@
-"""`python -m optimodel.worker.steps.verify GRAPH REFERENCE.npz`: run a graph in a fresh process and print how far it is off."""
+"""`python -m optimodel.worker.steps.verify RESULT REFERENCE.npz`: run a graph or a model folder in a fresh process and print how far
+it is off."""
 
 from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 
 
-def main(graph: str, reference: str) -> None:
-    """Print `{"maxDifference": ..., "minCosine": ...}`; a graph that does not load ends the process with its error."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+def main(result: str, reference: str) -> None:
+    """Print `{"maxDifference": ..., "minCosine": ...}`; a result that does not load ends the process with its error."""
     with np.load(reference) as arrays:
         expected = arrays["expected"]
-        (found,) = session.run(None, {i.name: arrays[i.name] for i in session.get_inputs()})
+        inputs = {name: arrays[name] for name in arrays.files if name != "expected"}
+    path = Path(result)
+    found = _folder_answer(path, inputs) if path.is_dir() else _graph_answer(path, inputs)
     if found.shape != expected.shape or not np.isfinite(found).all():
         raise SystemExit(f"answers of shape {found.shape}, finite: {bool(np.isfinite(found).all())}")
     a, b = (x.reshape(-1, x.shape[-1]).astype(np.float64) for x in (found, expected))
     cosine = (a * b).sum(1) / np.maximum(np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1), 1e-12)
     print(json.dumps({"maxDifference": float(np.abs(a - b).max()), "minCosine": float(cosine.min())}))
+
+
+def _graph_answer(graph: Path, inputs: dict[str, Any]) -> Any:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {i.name: inputs[i.name] for i in session.get_inputs()})
+    return found
+
+
+def _folder_answer(folder: Path, inputs: dict[str, Any]) -> Any:
+    """As transformers alone loads it; the tokenizer has to load too, and to know no more tokens than the model."""
+    import torch
+    from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+
+    torch.set_num_threads(1)
+    options = {"local_files_only": True, "trust_remote_code": False}
+    config = AutoConfig.from_pretrained(folder, **options)
+    classifier = str((config.architectures or [""])[0]).endswith("ForSequenceClassification")
+    kind = AutoModelForSequenceClassification if classifier else AutoModel
+    model, loaded = kind.from_pretrained(folder, use_safetensors=True, output_loading_info=True, **options)
+    missing = [name for name in loaded["missing_keys"] if classifier or not name.startswith("pooler")]
+    if missing or loaded["unexpected_keys"] or loaded["mismatched_keys"]:
+        raise SystemExit(f"weights do not fit the config: {str(loaded)[:200]}")
+    if len(AutoTokenizer.from_pretrained(folder, **options)) > config.vocab_size:
+        raise SystemExit("the tokenizer knows more tokens than the model")
+    with torch.no_grad():
+        found = model.eval()(**{name: torch.from_numpy(value) for name, value in inputs.items()})
+    return (found.logits if classifier else found.last_hidden_state).numpy()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,132 @@
+"""What the settings of a step may be, each on its own and against what else the step says. Nothing is ignored silently."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, get_args
+
+from optimodel.api.spec import Adversarial, Distill, FineTune, Prune, Quantize, Recover, Step, StepType, Training
+
+from .identity import member, step_settings
+from .problem import Problem, decimal
+
+
+class Range(NamedTuple):
+    """Bounds of a decimal: `low` and `high` belong to it unless `open` holds."""
+
+    low: float
+    high: float
+    open: bool = False
+
+    def __str__(self) -> str:
+        return f"{'above' if self.open else 'from'} {self.low:g} {'and below' if self.open else 'to'} {self.high:g}"
+
+
+_BELOW_ONE = Range(0, 0.999999999)
+DECIMALS: Mapping[type, Mapping[str, Range]] = {
+    Training: {"learning_rate": Range(0, 1, open=True), "warmup": _BELOW_ONE, "weight_decay": _BELOW_ONE},
+    Adversarial: {"epsilon": Range(0, 100, open=True), "weight": Range(0, 100, open=True)},
+    Distill: {"temperature": Range(0, 100, open=True), "soft": Range(0, 1), "hidden": Range(0, 1000)},
+    Prune: {"keep": Range(0, 1, open=True)},
+}
+"""Decimals of the settings and their bounds."""
+
+
+def check(step: Step) -> Iterator[Problem]:
+    """Every problem of the settings of a step."""
+    for kind in get_args(StepType):
+        if kind != step.type and getattr(step, member(kind)) is not None:
+            yield Problem(
+                "StepSettingsMismatch",
+                f"Step {step.name!r} is of type {step.type} but carries settings under {_camel(kind)!r}. "
+                f"Move them under {_camel(step.type)!r} or change the type.",
+            )
+    if step.type in ("FineTune", "Distill") and getattr(step, member(step.type)) is None:
+        yield Problem(
+            "StepDataMissing",
+            f"Step {step.name!r} of type {step.type} trains, and names no data. Add {_camel(step.type)}: {{data: …}}.",
+        )
+        return
+    for reason, words in _settings(step_settings(step)):
+        yield Problem(reason, f"Step {step.name!r}: {words}")
+
+
+Finding = tuple[str, str]
+"""A reason and the rest of its message."""
+
+
+def _settings(settings: object) -> Iterator[Finding]:
+    yield from _decimals(settings)
+    if isinstance(settings, FineTune):
+        yield from _fine_tune(settings)
+    elif isinstance(settings, Distill):
+        yield from _distill(settings)
+    elif isinstance(settings, Prune):
+        yield from _prune(settings)
+    elif isinstance(settings, Quantize):
+        yield from _quantize(settings)
+
+
+def _decimals(settings: object) -> Iterator[Finding]:
+    """Decimals of the settings and of the settings inside them."""
+    for field, bounds in DECIMALS.get(type(settings), {}).items():
+        text = getattr(settings, field)
+        value = decimal(text)
+        inside = value is not None and (
+            bounds.low < value < bounds.high if bounds.open else bounds.low <= value <= bounds.high
+        )
+        if not inside:
+            yield "BadDecimal", f"{_camel(field)} is {text!r}. Write a decimal in quotes, {bounds}."
+    for field in ("training", "adversarial", "recover"):
+        inner = getattr(settings, field, None)
+        if isinstance(inner, (Training, Adversarial, Recover)):
+            yield from _decimals(inner)
+
+
+def _fine_tune(settings: FineTune) -> Iterator[Finding]:
+    if settings.method != "LoRA" and (settings.rank, settings.alpha) != (8, 16):
+        yield "SettingUnused", f"rank and alpha belong to method LoRA, not {settings.method}. Remove them or use LoRA."
+
+
+def _distill(settings: Distill) -> Iterator[Finding]:
+    if list(settings.keep_layers) != sorted(set(settings.keep_layers)):
+        layers = ", ".join(map(str, settings.keep_layers))
+        yield "LayersInvalid", f"keepLayers is [{layers}]. List each layer once, in ascending order, counted from 0."
+
+
+def _prune(settings: Prune) -> Iterator[Finding]:
+    fixed = {"Vocabulary": "keeps the tokens of its data", "TwoFour": "keeps two weights of four"}
+    if settings.method in fixed and settings.keep != "0.75":
+        yield "SettingUnused", f"{settings.method} {fixed[settings.method]}. Remove keep."
+    if settings.method == "Vocabulary" and settings.data is None:
+        yield "StepDataMissing", "Vocabulary keeps the tokens of its data. Name data of the kind that will be served."
+    if settings.method == "Layers" and settings.data is None:
+        yield "StepDataMissing", "Layers measures what each layer changes on data. Name some training text in data."
+    if settings.method == "Vocabulary" and settings.recover is not None:
+        yield "RecoverNotNeeded", "Vocabulary changes no answer to text like its data. Remove recover."
+    recover = settings.recover
+    if recover is not None and recover.method != "LoRA" and recover.rank != 8:
+        yield "SettingUnused", f"rank belongs to recovery by LoRA, not {recover.method}. Remove it or use LoRA."
+
+
+def _quantize(settings: Quantize) -> Iterator[Finding]:
+    method = settings.method
+    if method == "Static" and settings.data is None:
+        yield "StepDataMissing", "Static calibrates the scales of activations. Name some training text in data."
+    if method != "Static" and settings.data is not None:
+        yield "SettingUnused", f"only Static reads data, {method} does not. Remove data or use Static."
+    if method != "WeightOnly" and settings.bits != 8:
+        yield (
+            "BitsNotSupported",
+            f"{settings.bits} bits need method WeightOnly, not {method}. Change bits or the method.",
+        )
+    if method != "WeightOnly" and settings.group_size != 32:
+        yield "SettingUnused", f"groupSize belongs to method WeightOnly, not {method}. Remove it or use WeightOnly."
+    if method in ("WeightOnly", "Float16") and not settings.per_channel:
+        yield "SettingUnused", f"perChannel belongs to Dynamic and Static, not {method}. Remove it."
+
+
+def _camel(name: str) -> str:
+    """The name as the spec writes it: of a field or of a step type."""
+    head, *rest = name.split("_")
+    return head[0].lower() + head[1:] + "".join(word.capitalize() for word in rest)

@@ -1,0 +1,140 @@
+"""`FineTune`: adapt the model to labelled text: all of it, its head, or through adapters; against perturbed embeddings if asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from optimodel.api.spec import Adversarial, FineTune
+
+from ..dataset import Row
+from ..source.checks import read_json
+from ..training import adapters, adversarial, families, folders, freezing, labels, loop, losses
+from ..training.batches import Texts, encode
+from ..training.folders import Subject
+from .technique import Context, Technique
+
+HELD_OUT, MAX_HELD_OUT = 10, 200
+"""One row in ten, drawn by the seed, at most 200, is kept from adversarial training, to measure robustness on."""
+
+
+def run(settings: FineTune, source: Path, out: Path, context: Context) -> None:
+    """Train, and save the folder."""
+    import torch
+
+    rows = context.data(settings.data)
+    new = _new_head(settings, source, rows)
+    torch.manual_seed(settings.training.seed)
+    context.report(1, "loading")
+    subject = folders.open_folder(source, "TextClassification", context, labels=new)
+    names = [subject.model.config.id2label[n] for n in range(subject.model.config.num_labels)]
+    context.report(3, "tokenising")
+    texts = _texts(settings, subject, rows, names)
+    context.note("rows", len(texts))
+    if settings.adversarial is None:
+        _train(settings, subject, texts, context)
+    else:
+        _train_hardened(settings, settings.adversarial, subject, texts, context)
+    context.report(92, "saving")
+    folders.save(subject, out, context)
+
+
+def _new_head(settings: FineTune, source: Path, rows: Sequence[Row]) -> list[str]:
+    """Labels of the head to be made: none where the source has one that this method keeps."""
+    architectures = read_json(source / "config.json").get("architectures") or [""]
+    known = labels.of(rows, settings.data)
+    kept = str(architectures[0]).endswith("ForSequenceClassification") and settings.method != "Head"
+    return [] if kept else known
+
+
+def _texts(settings: FineTune, subject: Subject, rows: Sequence[Row], names: Sequence[str]) -> Texts:
+    numbers = labels.numbered(rows, names, settings.data)
+    longest = min(settings.training.max_length, int(subject.description["maxLength"]))
+    return encode(
+        subject.tokenizer, [row.text for row in rows], longest, int(subject.description["padTokenId"]), numbers
+    )
+
+
+def _train(settings: FineTune, subject: Subject, texts: Texts, context: Context) -> None:
+    """Train by the method; adversarially if the settings say so."""
+    if settings.method == "Head" and settings.adversarial is None:
+        outcome = _train_head(settings, subject, texts, context)
+    else:
+        outcome = _train_model(settings, subject, texts, context)
+    context.note("loss", {"steps": outcome.steps, "first": outcome.first, "last": outcome.last})
+
+
+def _train_model(settings: FineTune, subject: Subject, texts: Texts, context: Context) -> loop.Outcome:
+    freezing.embeddings(subject.model, settings.freeze_embeddings)
+    if settings.method == "Head":
+        freezing.body(subject.model)
+    lora = settings.method == "LoRA"
+    with adapters.adapters(subject.model, settings.rank, settings.alpha) if lora else nullcontext():
+        context.note("trainableShare", freezing.share(subject.model))
+        loss = losses.hard(subject)
+        if settings.adversarial is not None:
+            loss = adversarial.hardened(
+                subject, loss, float(settings.adversarial.epsilon), float(settings.adversarial.weight)
+            )
+        subject.model.train(settings.method != "Head")
+        return loop.train(subject.model, texts, loss, settings.training, context)
+
+
+@dataclass(frozen=True)
+class _Features:
+    """The frozen body's last hidden states of first tokens, row by row."""
+
+    values: Any
+
+    def loss(self, subject: Subject) -> losses.Loss:
+        import torch
+
+        return lambda batch: torch.nn.functional.cross_entropy(
+            families.head_logits(subject.model, self.values[batch.rows]), batch.labels
+        )
+
+
+def _train_head(settings: FineTune, subject: Subject, texts: Texts, context: Context) -> loop.Outcome:
+    """The body answers every text once; the head then learns from what it said."""
+    import torch
+
+    freezing.body(subject.model)
+    context.note("trainableShare", freezing.share(subject.model))
+    values = torch.zeros(len(texts), subject.model.config.hidden_size)
+    batches = texts.in_order(settings.training.batch_size)
+    with torch.no_grad():
+        for number, batch in enumerate(batches):
+            found = subject.model.base_model(input_ids=batch.ids, attention_mask=batch.mask)
+            values[batch.rows] = found.last_hidden_state[:, 0]
+            context.report(3 + 2 * number // len(batches), "reading the texts once")
+    return loop.train(subject.model, texts, _Features(values).loss(subject), settings.training, context)
+
+
+def _train_hardened(settings: FineTune, wanted: Adversarial, subject: Subject, texts: Texts, context: Context) -> None:
+    """Train on nine tenths, and note accuracy with and without the perturbation on the rest, before and after."""
+    held, rest = _held_out(texts, settings.training.seed)
+    batches = held.in_order(settings.training.batch_size)
+    loss, epsilon = losses.hard(subject), float(wanted.epsilon)
+    before = adversarial.accuracy(subject, batches, loss, epsilon)
+    _train(settings, subject, rest, context)
+    after = adversarial.accuracy(subject, batches, loss, epsilon)
+    figures = {
+        when: {"accuracy": clean, "attacked": attacked}
+        for when, (clean, attacked) in (("before", before), ("after", after))
+    }
+    context.note("robustness", figures | {"epsilon": epsilon, "rows": len(held)})
+
+
+def _held_out(texts: Texts, seed: int) -> tuple[Texts, Texts]:
+    """A tenth to measure on, and the rest to train on."""
+    import torch
+
+    order = torch.randperm(len(texts), generator=torch.Generator().manual_seed(seed)).tolist()
+    count = min(MAX_HELD_OUT, max(1, len(texts) // HELD_OUT))
+    return texts.part(sorted(order[:count])), texts.part(sorted(order[count:]))
+
+
+TECHNIQUE = Technique(revision=1, tools=("torch", "transformers", "peft"), run=run)

@@ -1,0 +1,53 @@
+"""Training after pruning: what is left learns to answer as the model before did."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+from optimodel.api.spec import Recover
+
+from ...dataset import Row
+from ...training import adapters, families, freezing, labels, loop, losses
+from ...training.batches import Texts, encode
+from ...training.folders import Subject
+from ...training.teacher import Teacher
+from ..technique import Context
+from . import masks
+
+TEMPERATURE, HIDDEN = 2.0, 1.0
+"""Of the soft loss, and weight of the hidden-state loss."""
+
+
+def recover(settings: Recover, subject: Subject, before: Subject, context: Context) -> None:
+    """Train all weights but the embeddings' tables, or adapters that are merged. Weights that are zero stay zero."""
+    import torch
+
+    model = subject.model
+    held = masks.zeros(model)
+    texts = encoded(subject, context.data(settings.data), settings.data, settings.training.max_length, labelled=False)
+    kept = getattr(model, "kept_layers", range(len(families.layers(before.model))))
+    teacher = Teacher(before, list(kept))
+    context.report(5, "asking the model before")
+    teacher.remember(texts)
+    loss = losses.distillation(subject, teacher, TEMPERATURE, 1.0, HIDDEN)
+    torch.manual_seed(settings.training.seed)
+    freezing.embeddings(model)
+    lora = settings.method == "LoRA"
+    with adapters.adapters(model, settings.rank, 2 * settings.rank) if lora else nullcontext():
+        model.train()
+        after = (lambda: None) if lora else (lambda: masks.hold(model, held))
+        outcome = loop.train(model, texts, loss, settings.training, context, after=after)
+    masks.hold(model, held)
+    context.note("recover", {"steps": outcome.steps, "first": outcome.first, "last": outcome.last, "rows": len(texts)})
+
+
+def encoded(subject: Subject, rows: Sequence[Row], data: str, max_length: int = 128, *, labelled: bool = True) -> Texts:
+    """Rows as the model reads them, with labels where a classifier's rows all have one."""
+    numbers = None
+    if labelled and subject.task == "TextClassification" and all(row.label is not None for row in rows):
+        config = subject.model.config
+        numbers = labels.numbered(rows, [config.id2label[n] for n in range(config.num_labels)], data)
+    longest = min(max_length, int(subject.description["maxLength"]))
+    pad = int(subject.description["padTokenId"])
+    return encode(subject.tokenizer, [row.text for row in rows], longest, pad, numbers)

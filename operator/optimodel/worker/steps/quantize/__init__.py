@@ -1,0 +1,71 @@
+"""`Quantize`: the graph with smaller numbers. One module a method; each result is checked in a fresh process."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+from optimodel.api.spec import Quantize
+
+from ...errors import Failure
+from ..technique import Context, Technique, verify
+from . import dynamic, float16, static, weight_only
+from .parts import excluded, load
+
+MIN_COSINE = 0.5
+"""Below this a token's vector has nothing to do with its original: broken rather than coarse. Quality is the gates' matter."""
+CHECKED = (3, 23)
+METHODS = {"Dynamic": dynamic.run, "Static": static.run, "WeightOnly": weight_only.run, "Float16": float16.run}
+
+
+def run(settings: Quantize, source: Path, out: Path, context: Context) -> None:
+    """Quantise `model.onnx`, check that the result runs elsewhere, and carry the other files over. Raises `Failure`."""
+    graph = source / "model.onnx"
+    if not graph.exists():
+        raise Failure("WrongOrder", "Quantize needs a graph. Put an Export step before it.")
+    context.report(10, "quantising")
+    (out / "model.onnx").write_bytes(make(settings, source, context))
+    context.report(70, "verifying")
+    reference = context.scratch / "quantize-reference.npz"
+    _save_reference(graph, reference, context.threads)
+    figures = verify(out / "model.onnx", reference, max_difference=float("inf"), min_cosine=MIN_COSINE)
+    context.report(95, f"smallest cosine {figures['minCosine']:.3f}")
+    for name in ("tokenizer.json", "model.json"):
+        shutil.copyfile(source / name, out / name)
+
+
+def make(settings: Quantize, source: Path, context: Context) -> bytes:
+    """The quantised graph of an exported folder, not yet checked. Raises `Failure`."""
+    logging.getLogger().setLevel(logging.ERROR)  # the library advises fusions that it then cannot quantise
+    model = load(source / "model.onnx")
+    result = METHODS[settings.method](model, settings, source, excluded(model, settings.exclude), context)
+    _anonymous(result)
+    return bytes(result.SerializeToString(deterministic=True))
+
+
+def _anonymous(model: Any) -> None:
+    """Drop inferred shapes and words that the runtime does not need."""
+    del model.graph.value_info[:]
+    for item in (model, model.graph, *model.graph.node):
+        item.ClearField("doc_string")
+
+
+def _save_reference(graph: Path, path: Path, threads: int) -> None:
+    """What the parent answers at a shape of its own."""
+    import numpy as np
+    from tokenizers import Tokenizer
+
+    from ...answers import session
+
+    vocabulary = Tokenizer.from_file(str(graph.with_name("tokenizer.json"))).get_vocab_size()
+    parent = session(graph, threads)
+    ids = np.random.default_rng(7).integers(0, vocabulary, CHECKED)
+    values = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+    inputs = {i.name: values[i.name] for i in parent.get_inputs()}
+    (expected,) = parent.run(None, inputs)
+    np.savez(path, expected=expected, **inputs)
+
+
+TECHNIQUE = Technique(revision=2, tools=("onnxruntime", "onnx"), run=run)

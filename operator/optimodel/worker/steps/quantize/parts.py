@@ -1,0 +1,57 @@
+"""Which node of an exported graph belongs to which part of the model, so that a part can keep its precision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ...errors import Failure
+
+LAYER = ("AttentionOutput", "FFNUp", "FFNDown")
+"""The products with weights that follow a layer's two products of activations (scores, context), in their order."""
+
+
+def load(graph: Path) -> Any:
+    """The graph with its Gemm nodes written as MatMul and Add, which is what the quantisers know."""
+    import onnx
+    from onnxruntime.quantization.onnx_model import ONNXModel
+
+    model = ONNXModel(onnx.load(graph))
+    model.replace_gemm_with_matmul()
+    return model.model
+
+
+def parts(model: Any) -> dict[str, str]:
+    """Node name → part, for every table look-up of weights and every matrix product of an encoder.
+
+    By order, not by name: the exporter folds the weights' names away and merges equal biases. A layer is its queries, keys and
+    values, two products of activations, and `LAYER`; what follows the last layer is the head.
+    """
+    constants = {value.name for value in model.graph.initializer}
+    found, products = {}, []
+    for node in model.graph.node:
+        if node.op_type == "Gather" and node.input[0] in constants:
+            found[node.name] = "Embeddings"
+        elif node.op_type == "MatMul":
+            products.append((node.name, bool(constants & set(node.input))))
+    last = max((index for index, (_, weights) in enumerate(products) if not weights), default=-1)
+    activations, since = 0, len(LAYER)
+    for index, (name, weights) in enumerate(products):
+        if not weights:
+            activations += 1
+            since = 0 if activations % 2 == 0 else since
+            found[name] = "Attention"
+            continue
+        found[name] = LAYER[since] if since < len(LAYER) else "Attention" if index < last else "Head"
+        since += 1
+    return found
+
+
+def excluded(model: Any, wanted: Sequence[str]) -> list[str]:
+    """Names of the nodes in the parts `wanted`. Raises `Failure` for a part that the graph does not have."""
+    known = parts(model)
+    if missing := sorted(set(wanted) - set(known.values())):
+        have = ", ".join(sorted(set(known.values())))
+        raise Failure("PartNotFound", f"`exclude` names {missing[0]}, but the graph has {have}. Name one of these.")
+    return [name for name, part in known.items() if part in wanted]

@@ -1,0 +1,129 @@
+"""A training step's input and output: a Hugging Face folder with what surrounds it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from optimodel.api.spec import Task
+
+from ..errors import Failure
+from ..loading import load
+from ..source import check_folder
+from ..source.checks import POOLING, WANTED
+from . import families
+
+if TYPE_CHECKING:
+    from ..steps.technique import Context
+    from .batches import Batch
+
+MAX_DIFFERENCE, MIN_COSINE = 1e-4, 0.9999
+"""Between the model in memory and the saved one in a fresh process."""
+CHECKED = (3, 23)
+SENTENCE = ("modules.json", "sentence_bert_config.json", POOLING)
+"""Documents of sentence-transformers: what pools token vectors, and how long a text may be."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model at work: `description` is what Export would say of it (pooling, longest input, padding)."""
+
+    task: Task
+    source: Path
+    model: Any
+    tokenizer: Any
+    description: Mapping[str, Any]
+
+    def with_model(self, model: Any) -> Subject:
+        """The same surroundings around another model."""
+        return replace(self, model=model)
+
+    def answer(self, batch: Batch, *, hidden: bool = False) -> tuple[Any, tuple[Any, ...]]:
+        """What the task answers, logits or pooled vectors, and with `hidden` the last hidden states of every layer."""
+        found = self.model(input_ids=batch.ids, attention_mask=batch.mask, output_hidden_states=hidden)
+        states = tuple(found.hidden_states[1:]) if hidden else ()
+        if self.task == "TextClassification":
+            return found.logits, states
+        return pooled(found.last_hidden_state, batch.mask, self.description), states
+
+
+def pooled(hidden: Any, mask: Any, description: Mapping[str, Any]) -> Any:
+    """Sentence vectors as the backends make them: masked mean or first token, of unit length if asked."""
+    import torch
+
+    if description["pooling"] == "cls":
+        vectors = hidden[:, 0]
+    else:
+        weights = mask.unsqueeze(-1).to(hidden.dtype)
+        vectors = (hidden * weights).sum(1) / weights.sum(1)
+    return torch.nn.functional.normalize(vectors, dim=-1) if description["normalize"] else vectors
+
+
+def open_folder(source: Path, task: Task, context: Context, *, labels: Sequence[str] = ()) -> Subject:
+    """The model of a folder, ready to work with the context's threads. With `labels` it gets a new head. Raises `Failure`."""
+    import torch
+
+    from ..steps import describe
+
+    torch.set_num_threads(context.threads)
+    config = check_folder(source, "TextEmbedding" if labels else task)
+    model, tokenizer = load(source, task, attention="sdpa", labels=labels)
+    config |= {"id2label": model.config.id2label}
+    return Subject(task, source, model, tokenizer, describe.describe(source, config, task, tokenizer))
+
+
+def copy(subject: Subject) -> Subject:
+    """A copy whose model may be changed."""
+    from copy import deepcopy
+
+    return subject.with_model(deepcopy(subject.model))
+
+
+def save(subject: Subject, out: Path, context: Context, *, tokenizer: bool = True) -> None:
+    """Write the folder and prove it: transformers alone loads it in a fresh process, and it answers alike at another shape. Without
+    `tokenizer` its files are there already. Raises `Failure`."""
+    from ..steps.technique import verify
+
+    subject.model.eval()
+    reference = context.scratch / "folder-reference.npz"
+    _save_reference(subject, reference)
+    families.expand(subject.model)
+    for value in subject.model.parameters():
+        value.data = value.data.contiguous()
+    subject.model.save_pretrained(out)
+    families.compact(subject.model)
+    _carry(subject, out, tokenizer)
+    verify(out, reference, max_difference=MAX_DIFFERENCE, min_cosine=MIN_COSINE)
+
+
+def _carry(subject: Subject, out: Path, tokenizer: bool) -> None:
+    """Copy what is not weights and not config; sentence-transformers' documents have no meaning for a classifier."""
+    sentence = SENTENCE if subject.task == "TextEmbedding" else ()
+    texts = [name for name in WANTED if name not in SENTENCE and "safetensors" not in name and name != "config.json"]
+    for pattern in (*(texts if tokenizer else ()), *sentence):
+        for path in sorted(subject.source.glob(pattern)):
+            target = out / path.relative_to(subject.source)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+
+
+def _save_reference(subject: Subject, path: Path) -> None:
+    """Seeded ids with a ragged mask, and the answers of the model in memory."""
+    import numpy as np
+    import torch
+
+    chance = torch.Generator().manual_seed(7)
+    vocabulary = int(subject.model.config.vocab_size)
+    length = min(CHECKED[1], int(subject.description["maxLength"]))
+    ids = torch.randint(min(10, vocabulary - 1), vocabulary, (CHECKED[0], length), generator=chance)
+    mask = torch.ones_like(ids)
+    mask[-1, length // 2 :] = 0
+    with torch.no_grad():
+        found = subject.model(input_ids=ids, attention_mask=mask)
+    expected = found.logits if subject.task == "TextClassification" else found.last_hidden_state
+    if not bool(torch.isfinite(expected).all()):
+        raise Failure("LossNotFinite", "The model's answers are no longer finite. Lower the learning rate.")
+    np.savez(path, expected=expected.numpy(), input_ids=ids.numpy(), attention_mask=mask.numpy())
