@@ -11,14 +11,14 @@ from tests import assets
 from tests.e2e import kit
 
 TRAINED_S = 900
-SPLIT = {"seed": 0, "parts": [{"name": n, "percent": p} for n, p in (("train", 60), ("held-out", 20), ("test", 20))]}
+SPLIT = {"seed": 0, "parts": [{"name": n, "percent": p} for n, p in (("train", 30), ("test", 10))]}
 DATA = "questions/train"
 TRAINING = {"epochs": 1, "learningRate": "0.0003", "maxLength": 48}
 ADAPT = {"name": "adapt", "type": "FineTune", "fineTune": {"data": DATA, "training": TRAINING}}
 SMALL = {
     "name": "small",
     "type": "Distill",
-    "distill": {"data": DATA, "keepLayers": [1, 3, 5], "training": TRAINING | {"epochs": 3}},
+    "distill": {"data": DATA, "keepLayers": [1, 3, 5], "training": TRAINING | {"epochs": 2}},
 }
 TRIM = {"name": "trim", "type": "Prune", "prune": {"method": "Vocabulary", "data": DATA}}
 EXPORT, INT8 = {"name": "graph", "type": "Export"}, {"name": "int8", "type": "Quantize"}
