@@ -6,6 +6,7 @@ import asyncio
 import json
 from pathlib import Path
 
+import pytest
 from demo import clients, stage
 from tests import assets
 from tests.e2e import kit
@@ -39,8 +40,9 @@ def spec(house: kit.House, name: str, steps: list[kit.Obj], gates: list[kit.Obj]
     return house.model(name, "minilm", task="TextClassification", data=data, optimization=optimization)
 
 
+@pytest.mark.timeout(1200)
 async def test_a_classifier_is_trained_compressed_proved_and_served(house: kit.House, tmp_path: Path) -> None:
-    """A second object shares the first steps and does no work for them."""
+    """And a second object shares the first steps and does no work for them."""
     rows = tmp_path / "rows.jsonl"
     rows.write_text("\n".join(json.dumps({"text": text, "label": label}) for label, text in assets.trec()))
     stage.upload(tmp_path, f"{kit.ROOT}/questions")
