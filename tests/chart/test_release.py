@@ -97,24 +97,28 @@ def test_an_upgrade_brings_the_schema_along(cluster: Cluster, tmp_path: Path) ->
     cluster.helm("upgrade", "optimodel", CHART)
 
 
-def test_an_upgrade_takes_the_recipes_over_that_came_in_a_hook(tmp_path: Path) -> None:
-    """And brings them up to date in place: at no moment are they gone."""
-    with ApiServer() as api:
-        cluster = Cluster(api.kubeconfig)
-        cluster.kubectl("create", "namespace", SYSTEM)
-        cluster.helm("install", "optimodel", CHART)
-        uid = cluster.kubectl("get", "corec", "cpu-int8", "-o", "jsonpath={.metadata.uid}")
-        chart = tmp_path / "optimodel"
-        shutil.copytree(CHART, chart)
-        path = chart / "files" / "recipes" / "cpu-int8.yaml"
-        recipe = yaml.safe_load(path.read_text())
-        recipe["spec"]["description"] = "Better."
-        path.write_text(yaml.safe_dump(recipe))
-        cluster.helm("upgrade", "optimodel", str(chart))
-        assert cluster.kubectl("get", "corec", "cpu-int8", "-o", "jsonpath={.spec.description}") == "Better."
-        cluster.helm("upgrade", "optimodel", CHART)
-        assert cluster.kubectl("get", "corec", "cpu-int8", "-o", "jsonpath={.metadata.uid}") == uid
-        assert cluster.kubectl("get", "corec", "cpu-int8", "-o", "jsonpath={.spec.description}") != "Better."
+def recipe(cluster: Cluster, name: str, path: str) -> str:
+    return cluster.kubectl("get", "corec", name, "-o", f"jsonpath={{{path}}}")
+
+
+def test_an_upgrade_brings_the_recipes_that_the_chart_changed_and_leaves_the_others(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    chart = tmp_path / "optimodel"
+    shutil.copytree(CHART, chart)
+    path = chart / "files" / "recipes" / "cpu-int8.yaml"
+    document = yaml.safe_load(path.read_text())
+    document["spec"]["description"] = "Better."
+    path.write_text(yaml.safe_dump(document))
+    before = recipe(cluster, "cpu-small", ".metadata.uid")
+    cluster.helm("upgrade", "optimodel", str(chart))
+    assert recipe(cluster, "cpu-int8", ".spec.description") == "Better."
+    again = recipe(cluster, "cpu-int8", ".metadata.uid")
+    cluster.helm("upgrade", "optimodel", str(chart))
+    assert recipe(cluster, "cpu-int8", ".metadata.uid") == again
+    assert recipe(cluster, "cpu-small", ".metadata.uid") == before
+    cluster.helm("upgrade", "optimodel", CHART)
+    assert recipe(cluster, "cpu-int8", ".spec.description") != "Better."
 
 
 ALLOWED = [

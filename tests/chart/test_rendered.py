@@ -120,14 +120,13 @@ def test_generated_files_have_not_drifted() -> None:
     assert write(files(), check=True) + write(rendered(), check=True) == []
 
 
-def test_recipes_may_be_left_out_and_come_in_a_hook_while_their_kind_is_unknown() -> None:
+def test_recipes_come_in_a_hook_unless_left_out() -> None:
     kind = "ClusterOptimizationRecipe"
     assert [o for o in objects("--set=recipes.install=false") if o["kind"] == kind] == []
-    for flags, hooked in (((), True), ((f"--api-versions=optimodel.dev/v1alpha1/{kind}",), False)):
-        found = [o["metadata"] for o in objects(*flags) if o["kind"] == kind]
-        assert {m["name"] for m in found} == LIBRARY
-        assert {"helm.sh/hook" in m["annotations"] for m in found} == {hooked}
-        assert {m["annotations"]["helm.sh/resource-policy"] for m in found} == {"keep"}
+    found = [o["metadata"] for o in objects() if o["kind"] == kind]
+    assert {m["name"] for m in found} == LIBRARY
+    assert {m["annotations"]["helm.sh/hook"] for m in found} == {"post-install,post-upgrade"}
+    assert len({m["annotations"]["optimodel.dev/chart-sum"] for m in found}) == len(LIBRARY)
 
 
 def test_kubeconform_knows_the_samples(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import msgspec
 import pytest
@@ -77,3 +78,17 @@ def test_a_server_that_is_not_there_is_said_soon(server, tmp_path):
     with pytest.raises(artifacts.StoreUnreachable):
         store.exists("sha256:" + "0" * 64)
     assert time.monotonic() - began < 60
+
+
+def test_a_stream_replaces_what_was_there(server):
+    """As checkpoints do: of any size, in parts where it is large."""
+    store = opened(server)
+    for data in (os.urandom(20 << 20), b"short"):
+        store.upload("checkpoints/k", (data[i : i + 1_000_003] for i in range(0, len(data), 1_000_003)))
+        assert b"".join(store.download("checkpoints/k")) == data
+    store.discard_older("checkpoints", timedelta(days=7))
+    assert b"".join(store.download("checkpoints/k")) == b"short"
+    store.discard("checkpoints/k")
+    store.discard("checkpoints/k")
+    with pytest.raises(artifacts.ObjectMissing):
+        next(store.download("checkpoints/k"))

@@ -1,0 +1,132 @@
+"""A recipe that trains, from a source without a head to a judged artifact: what it is compared with, and what is not done twice."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import msgspec
+import pytest
+from tests.worker import tiny
+
+from optimodel.api.contract import JobInput
+from optimodel.api.spec import (
+    S3,
+    Artifacts,
+    Dataset,
+    Distill,
+    FineTune,
+    Gate,
+    Part,
+    Shape,
+    Source,
+    Split,
+    Step,
+    Training,
+)
+from optimodel.artifacts import open_store
+from optimodel.worker.board import Board
+from optimodel.worker.errors import Failure
+from optimodel.worker.pipeline import Pipeline, Report
+
+TRAINING = Training(epochs=12, batch_size=16, learning_rate="0.002", max_length=16)
+ADAPT = Step("adapt", "FineTune", fine_tune=FineTune("d/train", training=TRAINING, freeze_embeddings=False))
+SMALL = Step("small", "Distill", distill=Distill("d/train", keep_layers=(1,), training=TRAINING))
+GRAPH = Step("graph", "Export")
+INT8 = Step("int8", "Quantize")
+GATES = (Gate("drop", "Accuracy", data="d/test", max_drop="1"), Gate("f1", "MacroF1", data="d/test", min="0"))
+
+
+def write_rows(path, extra=()):
+    chance = random.Random(5)
+    starts = {"person": "who wrote", "place": "what is the capital of", "fish": "name a fish"}
+    rows = [
+        {"text": f"{start} word{chance.randrange(200)} word{chance.randrange(200)}", "label": label}
+        for label, start in starts.items()
+        for _ in range(60)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, *extra]))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    made = tmp_path_factory.mktemp("recipe")
+    tiny.save("bert", made / "tiny")
+    write_rows(made / "rows.jsonl")
+    (made / "store").mkdir()
+    return made
+
+
+def job(folder, *steps, evaluation="e1", **changes):
+    split = Split((Part("train", 60), Part("test", 40)))
+    wanted = JobInput(
+        model="m",
+        namespace="team-a",
+        revision="-".join(s.name for s in steps),
+        evaluation=evaluation,
+        task="TextClassification",
+        source=Source(s3=S3(f"file://{folder}/tiny")),
+        artifacts=Artifacts(s3=S3(f"file://{folder}/store")),
+        steps=steps,
+        gates=GATES,
+        data=(Dataset("d", s3=S3(f"file://{folder}/rows.jsonl"), split=split),),
+        shapes=(Shape(1, 16),),
+    )
+    return msgspec.structs.replace(wanted, **changes)
+
+
+def run(wanted, work):
+    """The result, and the report's details."""
+    work.mkdir()
+    board = Board(["Fetch", *(s.name for s in wanted.steps), "Evaluate", "Publish"])
+    store = open_store(wanted.artifacts, wanted.namespace, {})
+    result = Pipeline(wanted, store, board, work, {}, 1).run()
+    return result, store.read(result.report, Report).details
+
+
+def states(result):
+    return {s.name: s.state for s in result.steps}
+
+
+@pytest.mark.timeout(300)
+def test_a_trained_and_compressed_model_against_what_it_was_before_compression(folder, tmp_path):
+    result, details = run(job(folder, ADAPT, SMALL, GRAPH, INT8), tmp_path / "one")
+    assert result.outcome == "Succeeded", result.message
+    assert [(g.metric, g.verdict) for g in result.gates] == [("AccuracyDrop", "Pass"), ("MacroF1", "Pass")]
+    assert (result.gates[0].samples, result.figures.samples) == (72, 72)
+    assert float(result.figures.baseline_accuracy) > 0.8, "the baseline is the adapted model, not the source's"
+    measured = details["data"]["d/test"]
+    assert measured["confusion"]["labels"] == ["fish", "person", "place"]
+    assert sum(cell[-1] for cell in measured["confusion"]["cells"]) == 72
+    assert result.artifact.data_digest.startswith("sha256:")
+    assert {"adapt", "small"} <= details["steps"].keys()
+
+    pins = {"pinned_source": result.artifact.source_digest, "pinned_data": result.artifact.data_digest}
+    again, kept = run(job(folder, ADAPT, SMALL, GRAPH, INT8, evaluation="e2", **pins), tmp_path / "two")
+    assert again.artifact == result.artifact
+    assert {s: states(again)[s] for s in ("adapt", "small", "graph", "int8")} == dict.fromkeys(
+        ("adapt", "small", "graph", "int8"), "Cached"
+    )
+    assert not (tmp_path / "two" / "steps").exists(), "the baseline's graph was in the store too"
+    assert kept["steps"] == details["steps"]
+
+    shared, other = run(job(folder, ADAPT, GRAPH, evaluation="e3"), tmp_path / "three")
+    assert states(shared)["adapt"] == "Cached"
+    assert states(shared)["graph"] == "Cached", "it is the baseline of the longer recipe"
+    assert other["baseline"] == shared.artifact.digest == details["baseline"]
+    assert shared.gates[0].value == "0"
+
+    write_rows(folder / "rows.jsonl", [{"text": f"who wrote word{i}", "label": "person"} for i in range(9)])
+    with pytest.raises(Failure) as caught:
+        run(job(folder, ADAPT, SMALL, GRAPH, INT8, evaluation="e4", **pins), tmp_path / "four")
+    assert caught.value.reason == "DataChanged"
+    fresh, _ = run(job(folder, ADAPT, GRAPH, evaluation="e5"), tmp_path / "five")
+    assert states(fresh)["adapt"] == "Done"
+    assert fresh.artifact.data_digest != result.artifact.data_digest
+
+
+def test_a_source_without_a_head_needs_a_fine_tune_first(folder, tmp_path):
+    with pytest.raises(Failure) as caught:
+        run(job(folder, SMALL, GRAPH), tmp_path / "w")
+    assert caught.value.reason == "UnsupportedArchitecture"
+    assert "FineTune" in caught.value.message
