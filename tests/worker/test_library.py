@@ -1,0 +1,94 @@
+"""Every recipe of the chart's library makes an artifact that is smaller than its source and proved, on a tiny encoder."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import get_args
+
+import msgspec
+import pytest
+import yaml
+from tests.worker import tiny
+
+from optimodel.api.contract import JobInput, Result
+from optimodel.api.spec import (
+    S3,
+    Artifacts,
+    Dataset,
+    Optimization,
+    Part,
+    RecipeRef,
+    RecipeSpec,
+    Shape,
+    Source,
+    Split,
+    Task,
+)
+from optimodel.artifacts import open_store
+from optimodel.recipes.resolve import resolve
+from optimodel.worker.board import Board
+from optimodel.worker.pipeline import Pipeline
+
+FILES = sorted((Path(__file__).parents[2] / "charts" / "optimodel" / "files" / "recipes").glob("*.yaml"))
+VALUES = {"train": "d/train", "data": "d/train", "test": "d/test", "max-drop": "1"}
+LABELS = {"person": "who wrote", "place": "what is the capital of", "fish": "name a fish"}
+INVARIANT = {"cpu-int8-invariant", "cpu-small"}
+"""Recipes that promise answers independent of their batch."""
+
+
+def recipe(path: Path) -> RecipeSpec:
+    return msgspec.convert(yaml.safe_load(path.read_text())["spec"], RecipeSpec)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("library")
+    tiny.save("bert", made / "encoder")
+    tiny.save("bert", made / "classifier", sorted(LABELS))
+    chance = random.Random(5)
+    rows = [{"text": f"{s} word{chance.randrange(90)}", "label": name} for name, s in LABELS.items() for _ in range(50)]
+    (made / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (made / "store").mkdir()
+    return made
+
+
+def made(path: Path, task: Task, folder: Path, work: Path) -> Result:
+    """What the worker makes of the tiny model by this recipe."""
+    spec = recipe(path)
+    given = {p.name: VALUES[p.name] for p in spec.parameters}
+    found = resolve(task, Optimization(recipe_ref=RecipeRef(path.stem), parameters=given), spec)
+    assert found.problems == ()
+    trained = any(s.type == "FineTune" for s in found.optimization.steps)
+    source = "classifier" if task == "TextClassification" and not trained else "encoder"
+    job = JobInput(
+        model="m",
+        namespace="team-a",
+        revision=path.stem,
+        evaluation="e",
+        task=task,
+        source=Source(s3=S3(f"file://{folder / source}")),
+        artifacts=Artifacts(s3=S3(f"file://{folder}/store")),
+        steps=found.optimization.steps,
+        gates=found.optimization.gates,
+        data=(Dataset("d", s3=S3(f"file://{folder}/rows.jsonl"), split=Split((Part("train", 60), Part("test", 40)))),),
+        shapes=(Shape(1, 16),),
+    )
+    work.mkdir()
+    board = Board(["Fetch", *(s.name for s in job.steps), "Evaluate", "Publish"])
+    return Pipeline(job, open_store(job.artifacts, job.namespace, {}), board, work, {}, 1).run()
+
+
+@pytest.mark.parametrize(
+    ("path", "task"), [pytest.param(p, t, id=f"{p.stem}-{t}") for p in FILES for t in recipe(p).tasks or get_args(Task)]
+)
+def test_a_recipe_makes_a_smaller_model(path: Path, task: Task, folder: Path, tmp_path: Path) -> None:
+    result = made(path, task, folder, tmp_path / "work")
+    assert result.outcome == "Succeeded", result.message
+    artifact, figures = result.artifact, result.figures
+    assert artifact is not None and figures is not None
+    assert artifact.weights_bytes < artifact.source_weights_bytes
+    assert {g.verdict for g in result.gates} <= {"Pass"}
+    if path.stem in INVARIANT:
+        assert float(figures.batch_invariance) > 0.9999 and artifact.max_batch_size == 0
