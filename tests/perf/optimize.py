@@ -23,7 +23,7 @@ import numpy as np
 from devcluster.paths import CACHE
 from tests import assets
 from tests.perf import compressions
-from tests.perf.compressions import BASELINE, HEADLINE
+from tests.perf.compressions import BASELINE, TOGETHER
 
 from optimodel.api.spec import PVC, Batching, Dataset, Part, Shape, Split, Step
 from optimodel.artifacts.manifest import scan
@@ -175,13 +175,15 @@ def report(names: Sequence[str], by_seed: Sequence[dict[str, tuple[Path, Any]]],
     print(f"\n{count[1]} rows of {part}, {count[0]} seeds, {threads} thread(s), ONNX Runtime on the CPU\n")
     print("| recipe | MB | smaller | p50 ms | speed-up (range) | accuracy % | points lost (95 % interval) |")
     print("|---|---|---|---|---|---|---|")
+    verdicts = []
     for name in names:
         s = speed(made[BASELINE][0], made[name][0], threads)
         q = quality(correct[BASELINE], correct[name])
         print(row(name, size[name], size[BASELINE], q, s), flush=True)
-        if name.startswith(HEADLINE):
+        if name in TOGETHER:
             base = float(correct[BASELINE].mean())
-            print("\n".join(f"    {line}" for line in verdict(size[name], size[BASELINE], base, q, s)))
+            verdicts += [name, *(f"  {x}" for x in verdict(size[name], size[BASELINE], base, q, s))]
+    print("\n".join(["", *verdicts]))
 
 
 def main() -> None:

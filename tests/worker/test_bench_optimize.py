@@ -9,6 +9,7 @@ from tests.perf.optimize import Quality, Speed
 
 from optimodel import recipes
 from optimodel.api.spec import PVC, Dataset
+from optimodel.recipes import identity
 
 
 def answers(chance, share, shape=(5, 1000)):
@@ -45,3 +46,10 @@ def test_every_recipe_is_legal():
     data = (Dataset("questions", pvc=PVC("claim", "rows.jsonl"), split=optimize.SPLIT),)
     for name, steps in compressions.recipes(3).items():
         assert not recipes.check("TextClassification", steps, (), data), name
+
+
+def test_techniques_share_what_the_named_recipe_trains():
+    """Else every seed trains twice."""
+    made = compressions.recipes(3)
+    alone, named = made["3 of 6 layers, distilled"], made[compressions.HEADLINE]
+    assert [identity.canonical_step(step) for step in named[:3]] == [identity.canonical_step(step) for step in alone]
