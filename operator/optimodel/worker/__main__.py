@@ -19,7 +19,6 @@ from optimodel.artifacts import StoreError, ending, open_store
 from . import system
 from .board import Board, log, serve
 from .errors import Failure
-from .pipeline import Pipeline
 
 WORK_ENV, PORT_ENV = "OPTIMODEL_WORK", "OPTIMODEL_PROGRESS_PORT"
 """Other places than the contract's for scratch space and the progress page (runs outside a pod)."""
@@ -49,6 +48,8 @@ def main() -> int:
 
 def _run(job: JobInput, board: Board, work: Path, environ: Mapping[str, str]) -> tuple[Result, ExitCode]:
     """Every way to end is a result. A defect of ours is told with its last lines."""
+    from .pipeline import Pipeline  # only now: numpy's threads have to inherit the mask of on_terminate
+
     log(f"{job.namespace}/{job.model} revision {job.revision}, evaluation {job.evaluation}, {system.cpus()} CPUs")
     try:
         store = open_store(job.artifacts, job.namespace, environ)

@@ -1,4 +1,4 @@
-"""The chart's library of recipes: each is legal for each of its tasks, and the measured one is the one that ships."""
+"""The chart's library of recipes: each is legal for each of its tasks."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from pathlib import Path
 import msgspec
 import pytest
 import yaml
-from tests.perf.compressions import HEADLINE, recipes
 
 from optimodel import recipes as rules
-from optimodel.api.spec import S3, Dataset, Optimization, Part, RecipeRef, RecipeSpec, Split, Step
-from optimodel.recipes.identity import canonical_step
+from optimodel.api.spec import S3, Dataset, Optimization, Part, RecipeRef, RecipeSpec, Split
 from optimodel.recipes.resolve import resolve
 
 FILES = sorted((Path(__file__).parents[3] / "charts" / "optimodel" / "files" / "recipes").glob("*.yaml"))
@@ -39,23 +37,3 @@ def test_each_is_legal_and_says_what_it_is_for(path: Path) -> None:
         assert rules.check(task, found.steps, found.gates, (QUESTIONS,)) == ()
     assert spec.description and all(p.description for p in spec.parameters)
     assert yaml.safe_load(path.read_text())["metadata"] == {"name": path.stem}
-
-
-def measured(name: str) -> list[dict[str, object]]:
-    """Of a model with six layers, for which every other layer is what the benchmark lists."""
-    return [canonical_step(_every_other(step)) for step in recipes(0)[name]]
-
-
-def _every_other(step: Step) -> Step:
-    if step.distill is None:
-        return step
-    assert step.distill.keep_layers == (1, 3, 5)
-    return msgspec.structs.replace(step, distill=msgspec.structs.replace(step.distill, keep_layers=()))
-
-
-@pytest.mark.parametrize(
-    ("name", "row"), [(HEADLINE, HEADLINE), (f"{HEADLINE}-trimmed", f"{HEADLINE}, vocabulary trimmed")]
-)
-def test_what_ships_is_what_the_benchmark_measures(name: str, row: str) -> None:
-    (path,) = [p for p in FILES if p.stem == name]
-    assert [canonical_step(s) for s in resolved(path, "TextClassification").steps] == measured(row)
