@@ -15,7 +15,7 @@ import obstore
 from devcluster.binaries import binary
 from obstore.store import S3Store
 
-from optimodel.api.spec import S3
+from optimodel.api.sources import S3
 
 KEY, SECRET = "tester", "tester-secret"
 

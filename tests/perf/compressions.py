@@ -6,18 +6,8 @@ import msgspec
 import yaml
 from devcluster.paths import REPO
 
-from optimodel.api.spec import (
-    Distill,
-    FineTune,
-    Optimization,
-    Prune,
-    Quantize,
-    RecipeRef,
-    RecipeSpec,
-    Recover,
-    Step,
-    Training,
-)
+from optimodel.api.spec import Optimization, RecipeRef, RecipeSpec
+from optimodel.api.steps import Distill, FineTune, Prune, Quantize, Recover, Step, Training
 from optimodel.recipes.resolve import resolve
 
 TRAIN = "questions/train"

@@ -25,7 +25,9 @@ from tests import assets
 from tests.perf import compressions
 from tests.perf.compressions import BASELINE, TOGETHER
 
-from optimodel.api.spec import PVC, Batching, Dataset, Part, Shape, Split, Step
+from optimodel.api.sources import PVC, Dataset, Part, Split
+from optimodel.api.spec import Batching, Shape
+from optimodel.api.steps import Step
 from optimodel.artifacts.manifest import scan
 from optimodel.recipes import identity
 from optimodel.worker import dataset, steps, system

@@ -8,7 +8,8 @@ import torch
 from tests.worker import tiny
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
-from optimodel.api.spec import Batching, Step
+from optimodel.api.spec import Batching
+from optimodel.api.steps import Step
 from optimodel.worker import steps
 from optimodel.worker.answers import Answerer, cosines
 from optimodel.worker.errors import Failure

@@ -8,7 +8,7 @@ from tests.perf import compressions, optimize
 from tests.perf.optimize import Quality, Speed
 
 from optimodel import recipes
-from optimodel.api.spec import PVC, Dataset
+from optimodel.api.sources import PVC, Dataset
 from optimodel.recipes import identity
 
 

@@ -13,7 +13,9 @@ from tests.seaweed import seaweed
 from tests.worker import jobs, tiny
 
 from optimodel.api.contract import ExitCode, JobInput, PullInput
-from optimodel.api.spec import Artifacts, Batching, Dataset, Gate, Shape, Source, Step
+from optimodel.api.sources import Artifacts, Dataset, Source
+from optimodel.api.spec import Batching, Gate, Shape
+from optimodel.api.steps import Step
 from optimodel.artifacts.pull import pull
 
 STEPS = (Step("graph", "Export"), Step("int8", "Quantize"))

@@ -11,7 +11,7 @@ from tests.worker import tiny
 from tests.worker.hub import COMMIT, Hub, serving
 
 from optimodel.api.contract import ExitCode
-from optimodel.api.spec import HuggingFace, Source
+from optimodel.api.sources import HuggingFace, Source
 from optimodel.worker.errors import Failure
 from optimodel.worker.source import check_folder, fetch
 

@@ -13,19 +13,8 @@ import yaml
 from tests.worker import tiny
 
 from optimodel.api.contract import JobInput, Result
-from optimodel.api.spec import (
-    S3,
-    Artifacts,
-    Dataset,
-    Optimization,
-    Part,
-    RecipeRef,
-    RecipeSpec,
-    Shape,
-    Source,
-    Split,
-    Task,
-)
+from optimodel.api.sources import S3, Artifacts, Dataset, Part, Source, Split
+from optimodel.api.spec import Optimization, RecipeRef, RecipeSpec, Shape, Task
 from optimodel.artifacts import open_store
 from optimodel.recipes.resolve import resolve
 from optimodel.worker.board import Board

@@ -11,7 +11,9 @@ import pytest
 from tests.worker import jobs, tiny
 
 from optimodel.api.contract import ExitCode, JobInput
-from optimodel.api.spec import S3, Artifacts, Dataset, Export, Gate, Quantize, Shape, Source, Step
+from optimodel.api.sources import S3, Artifacts, Dataset, Source
+from optimodel.api.spec import Gate, Shape
+from optimodel.api.steps import Export, Quantize, Step
 
 GRAPH = Step("graph", "Export", export=Export())
 HEAVY = ("torch", "transformers", "peft")

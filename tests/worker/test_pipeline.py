@@ -10,20 +10,9 @@ import pytest
 from tests.worker import tiny
 
 from optimodel.api.contract import JobInput
-from optimodel.api.spec import (
-    S3,
-    Artifacts,
-    Dataset,
-    Distill,
-    FineTune,
-    Gate,
-    Part,
-    Shape,
-    Source,
-    Split,
-    Step,
-    Training,
-)
+from optimodel.api.sources import S3, Artifacts, Dataset, Part, Source, Split
+from optimodel.api.spec import Gate, Shape
+from optimodel.api.steps import Distill, FineTune, Step, Training
 from optimodel.artifacts import open_store
 from optimodel.worker.board import Board
 from optimodel.worker.errors import Failure

@@ -16,7 +16,8 @@ from tests.worker.test_training import noted, questions, sharp, unproven  # noqa
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, RobertaConfig, RobertaModel
 
-from optimodel.api.spec import Batching, Prune, Recover, Step, Training
+from optimodel.api.spec import Batching
+from optimodel.api.steps import Prune, Recover, Step, Training
 from optimodel.worker import steps
 from optimodel.worker.answers import Answerer, cosines
 from optimodel.worker.dataset import Row

@@ -10,7 +10,8 @@ import pytest
 from tests import assets
 from tests.worker import tiny
 
-from optimodel.api.spec import Batching, Quantize, Step
+from optimodel.api.spec import Batching
+from optimodel.api.steps import Quantize, Step
 from optimodel.worker import steps
 from optimodel.worker.answers import Answerer, cosines
 from optimodel.worker.dataset import Row

@@ -8,7 +8,9 @@ from tests.unit.worker.test_report import Page
 from tests.worker import jobs, tiny
 
 from optimodel.api.contract import ExitCode, JobInput
-from optimodel.api.spec import S3, Artifacts, Dataset, Gate, Shape, Source, Step
+from optimodel.api.sources import S3, Artifacts, Dataset, Source
+from optimodel.api.spec import Gate, Shape
+from optimodel.api.steps import Step
 from optimodel.worker import report
 from optimodel.worker.report import Report
 

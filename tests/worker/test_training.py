@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from tests.worker import tiny
 from transformers import AutoModelForSequenceClassification
 
-from optimodel.api.spec import Adversarial, Distill, FineTune, Step, Training
+from optimodel.api.steps import Adversarial, Distill, FineTune, Step, Training
 from optimodel.worker import steps
 from optimodel.worker.dataset import Row
 from optimodel.worker.errors import Failure

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-from .spec import Struct
+from .struct import Struct
 
 ConditionStatus = Literal["True", "False", "Unknown"]
 

@@ -12,7 +12,10 @@ from typing import Literal
 
 import msgspec
 
-from .spec import Artifacts, Batching, Dataset, Gate, Shape, Source, Step, Struct, Task
+from .sources import Artifacts, Dataset, Source
+from .spec import Batching, Gate, Shape, Task
+from .steps import Step
+from .struct import Struct
 
 JOB_ENV = "OPTIMODEL_JOB"
 PULL_ENV = "OPTIMODEL_PULL"

@@ -6,7 +6,7 @@ from typing import Literal
 
 from .conditions import Condition
 from .contract import Artifact, Figures, GateResult, StepProgress
-from .spec import Struct
+from .struct import Struct
 
 Phase = Literal[
     "Pending",

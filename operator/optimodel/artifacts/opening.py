@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from obstore.store import LocalStore, S3Store
 
 from optimodel.api import contract
-from optimodel.api.spec import S3, Artifacts
+from optimodel.api.sources import S3, Artifacts
 
 from .errors import StoreError, UnsafePath, translated
 from .manifest import safe

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..api import names
-from ..api.spec import plain
 from ..api.status import ModelRevisionStatus
+from ..api.struct import plain
 from ..resources import pod as parts
 from ..resources.network import network_policy
 from ..resources.revision import model_revision

@@ -9,7 +9,7 @@ import msgspec
 
 from ..api import names
 from ..api.contract import CleanupInput
-from ..api.spec import plain
+from ..api.struct import plain
 from ..resources.job import cleanup_job
 from . import pods
 from .optimize import ref

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
-from optimodel.api.spec import PVC, S3, Dataset, Gate, Step
+from optimodel.api.sources import PVC, S3, Dataset
+from optimodel.api.spec import Gate
+from optimodel.api.steps import Step
 
 
 def place(s3: S3 | None, pvc: PVC | None) -> dict[str, Any]:

@@ -14,22 +14,10 @@ from typing import Any
 
 import msgspec
 
-from optimodel.api.spec import (
-    Artifacts,
-    Batching,
-    Dataset,
-    Export,
-    Gate,
-    Prune,
-    Quantize,
-    Shape,
-    Source,
-    Step,
-    StepType,
-    Struct,
-    Task,
-    TritonRuntimeSpec,
-)
+from optimodel.api.sources import Artifacts, Dataset, Source
+from optimodel.api.spec import Batching, Gate, Shape, Task, TritonRuntimeSpec
+from optimodel.api.steps import Export, Prune, Quantize, Step, StepType
+from optimodel.api.struct import Struct
 
 from .data import place, read_by
 

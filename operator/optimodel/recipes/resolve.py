@@ -9,7 +9,8 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from optimodel.api.spec import Gate, Optimization, RecipeSpec, Step, Task
+from optimodel.api.spec import Gate, Optimization, RecipeSpec, Task
+from optimodel.api.steps import Step
 
 from .problem import Problem
 from .rules import ORDER

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 
-from optimodel.api.spec import Dataset, Gate, Step, StepType, Target, Task
+from optimodel.api.sources import Dataset
+from optimodel.api.spec import Gate, Target, Task
+from optimodel.api.steps import Step, StepType
 
 from . import settings
 from .data import gate_dataset, known, overlap, read_by, references

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple, get_args
 
-from optimodel.api.spec import Adversarial, Distill, FineTune, Prune, Quantize, Recover, Step, StepType, Training
+from optimodel.api.steps import Adversarial, Distill, FineTune, Prune, Quantize, Recover, Step, StepType, Training
 
 from .identity import member, step_settings
 from .problem import Problem, decimal

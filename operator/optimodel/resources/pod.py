@@ -7,7 +7,7 @@ from typing import Any
 
 from ..api import contract
 from ..api.names import API_VERSION
-from ..api.spec import PVC, S3, Artifacts, Dataset, HuggingFace, LocalRef, Source
+from ..api.sources import PVC, S3, Artifacts, Dataset, HuggingFace, LocalRef, Source
 
 USER = 65532
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..api import names
-from ..api.spec import ModelRevisionSpec, plain
+from ..api.spec import ModelRevisionSpec
+from ..api.struct import plain
 
 
 def model_revision(namespace: str, spec: ModelRevisionSpec, owner: list[dict[str, Any]]) -> dict[str, Any]:

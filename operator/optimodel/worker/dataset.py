@@ -15,7 +15,7 @@ import msgspec
 import obstore
 
 from optimodel.api.contract import DATA_MOUNT
-from optimodel.api.spec import Dataset, Split
+from optimodel.api.sources import Dataset, Split
 from optimodel.artifacts import UnsafePath, open_prefix
 from optimodel.artifacts.errors import translated
 from optimodel.artifacts.manifest import safe

@@ -12,7 +12,7 @@ import msgspec
 
 from optimodel import recipes, repository
 from optimodel.api.contract import Artifact, GateResult, JobInput, Result
-from optimodel.api.spec import Step
+from optimodel.api.steps import Step
 from optimodel.artifacts import StepEntry, Store
 from optimodel.artifacts.manifest import scan
 from optimodel.recipes import data, gates

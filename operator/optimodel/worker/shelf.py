@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from optimodel.api.contract import DATA_MOUNT
-from optimodel.api.spec import Dataset
+from optimodel.api.sources import Dataset
 from optimodel.recipes import data as names
 from optimodel.recipes import identity
 

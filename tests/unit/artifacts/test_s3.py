@@ -12,7 +12,7 @@ import pytest
 from tests.seaweed import free_port, seaweed
 
 from optimodel import artifacts
-from optimodel.api.spec import S3, Artifacts
+from optimodel.api.sources import S3, Artifacts
 from optimodel.artifacts.manifest import scan
 from optimodel.artifacts.store import StepEntry
 

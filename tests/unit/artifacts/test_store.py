@@ -19,7 +19,8 @@ import pytest
 from optimodel import artifacts
 from optimodel.api import contract
 from optimodel.api.contract import CleanupInput, ExitCode, PullInput, Result
-from optimodel.api.spec import PVC, S3, Artifacts, Batching
+from optimodel.api.sources import PVC, S3, Artifacts
+from optimodel.api.spec import Batching
 from optimodel.artifacts.manifest import safe, scan
 from optimodel.artifacts.store import StepEntry
 

@@ -4,24 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from optimodel.api.spec import (
-    PVC,
-    S3,
-    Artifacts,
-    Batching,
-    Dataset,
-    Distill,
-    Gate,
-    HuggingFace,
-    LocalRef,
-    Part,
-    Quantize,
-    Shape,
-    Source,
-    Split,
-    Step,
-    TritonRuntimeSpec,
-)
+from optimodel.api.sources import PVC, S3, Artifacts, Dataset, HuggingFace, LocalRef, Part, Source, Split
+from optimodel.api.spec import Batching, Gate, Shape, TritonRuntimeSpec
+from optimodel.api.steps import Distill, Quantize, Step
 from optimodel.recipes import identity
 
 STEPS = (Step("graph", "Export"), Step("int8", "Quantize"))

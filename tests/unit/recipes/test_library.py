@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from optimodel import recipes as rules
-from optimodel.api.spec import S3, Dataset, Optimization, Part, RecipeRef, RecipeSpec, Split
+from optimodel.api.sources import S3, Dataset, Part, Split
+from optimodel.api.spec import Optimization, RecipeRef, RecipeSpec
 from optimodel.recipes.resolve import resolve
 
 FILES = sorted((Path(__file__).parents[3] / "charts" / "optimodel" / "files" / "recipes").glob("*.yaml"))

@@ -8,22 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optimodel import recipes
-from optimodel.api.spec import (
-    S3,
-    Dataset,
-    Distill,
-    FineTune,
-    Gate,
-    Optimization,
-    Parameter,
-    Part,
-    Quantize,
-    RecipeRef,
-    RecipeSpec,
-    Split,
-    Step,
-    Training,
-)
+from optimodel.api.sources import S3, Dataset, Part, Split
+from optimodel.api.spec import Gate, Optimization, Parameter, RecipeRef, RecipeSpec
+from optimodel.api.steps import Distill, FineTune, Quantize, Step, Training
 from optimodel.recipes.resolve import resolve
 
 REF = RecipeRef("small")

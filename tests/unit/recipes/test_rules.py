@@ -5,22 +5,9 @@ from __future__ import annotations
 import pytest
 
 from optimodel import recipes
-from optimodel.api.spec import (
-    S3,
-    Dataset,
-    Distill,
-    Export,
-    FineTune,
-    Gate,
-    Part,
-    Prune,
-    Quantize,
-    Recover,
-    Split,
-    Step,
-    Target,
-    Training,
-)
+from optimodel.api.sources import S3, Dataset, Part, Split
+from optimodel.api.spec import Gate, Target
+from optimodel.api.steps import Distill, Export, FineTune, Prune, Quantize, Recover, Step, Training
 
 EXPORT = Step("graph", "Export")
 QUANTIZE = Step("int8", "Quantize")

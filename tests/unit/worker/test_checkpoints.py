@@ -8,7 +8,7 @@ import time
 import pytest
 
 from optimodel import artifacts
-from optimodel.api.spec import S3, Artifacts
+from optimodel.api.sources import S3, Artifacts
 from optimodel.worker import checkpoints
 from optimodel.worker.checkpoints import Checkpoint
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, reject
 from hypothesis import strategies as st
 
-from optimodel.api.spec import PVC, Dataset, Part, Split
+from optimodel.api.sources import PVC, Dataset, Part, Split
 from optimodel.worker import dataset
 from optimodel.worker.dataset import Row, part
 from optimodel.worker.errors import Failure

@@ -8,7 +8,7 @@ import struct
 import pytest
 
 from optimodel.api.contract import ExitCode
-from optimodel.api.spec import PVC, S3, Dataset, Source
+from optimodel.api.sources import PVC, S3, Dataset, Source
 from optimodel.worker import dataset
 from optimodel.worker.errors import Failure
 from optimodel.worker.source import check_folder, choose, fetch

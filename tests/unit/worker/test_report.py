@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from optimodel import artifacts
 from optimodel.api.contract import Artifact, Figures, GateResult, JobInput, Result, StepProgress, Tensor
-from optimodel.api.spec import S3, Artifacts, Dataset, FineTune, LocalRef, Part, Quantize, Source, Split, Step, Training
+from optimodel.api.sources import S3, Artifacts, Dataset, LocalRef, Part, Source, Split
+from optimodel.api.steps import FineTune, Quantize, Step, Training
 from optimodel.worker import report
 from optimodel.worker.report import facts
 from optimodel.worker.report.document import Job, Made, Report

@@ -9,7 +9,7 @@ from pathlib import Path
 import obstore
 
 from optimodel.api.contract import SOURCE_MOUNT
-from optimodel.api.spec import PVC, S3, Source
+from optimodel.api.sources import PVC, S3, Source
 from optimodel.artifacts import UnsafePath, open_prefix
 from optimodel.artifacts.errors import translated
 from optimodel.artifacts.manifest import safe

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from optimodel.api.spec import HuggingFace
+from optimodel.api.sources import HuggingFace
 
 from ..errors import Failure
 from .checks import choose

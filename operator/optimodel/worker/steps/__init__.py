@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from optimodel.api.spec import Step, StepType
+from optimodel.api.steps import Step, StepType
 from optimodel.recipes import identity
 
 from . import distill, export, finetune, prune, quantize

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from optimodel.api.spec import Distill
+from optimodel.api.steps import Distill
 
 from ..errors import Failure
 from ..training import families, folders, freezing, labels, loop, losses

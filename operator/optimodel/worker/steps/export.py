@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from optimodel.api.spec import Export
+from optimodel.api.steps import Export
 
 from ..errors import Failure
 from ..loading import load

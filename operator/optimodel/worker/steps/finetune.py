@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from optimodel.api.spec import Adversarial, FineTune
+from optimodel.api.steps import Adversarial, FineTune
 
 from ..dataset import Row
 from ..source.checks import read_json

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from optimodel.api.spec import Training
+from optimodel.api.steps import Training
 
 from ..errors import Failure
 from .batches import Batch, Texts, shuffled

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from optimodel.api.spec import Prune
+from optimodel.api.steps import Prune
 
 from ...errors import Failure
 from ...training import folders

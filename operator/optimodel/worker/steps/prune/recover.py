@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 
-from optimodel.api.spec import Recover
+from optimodel.api.steps import Recover
 
 from ...dataset import Row
 from ...training import adapters, families, freezing, labels, loop, losses

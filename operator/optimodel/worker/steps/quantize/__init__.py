@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from optimodel.api.spec import Quantize
+from optimodel.api.steps import Quantize
 
 from ...errors import Failure
 from ..technique import Context, Technique, verify

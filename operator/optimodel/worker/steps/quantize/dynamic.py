@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from optimodel.api.spec import Quantize
+from optimodel.api.steps import Quantize
 
 from ..technique import Context
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from optimodel import repository
-from optimodel.api.spec import Quantize
+from optimodel.api.steps import Quantize
 from optimodel.backends import arithmetic
 
 from ...errors import Failure

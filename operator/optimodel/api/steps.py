@@ -1,0 +1,107 @@
+"""The optimization steps, one type of settings each."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from .struct import Struct
+
+
+class Training(Struct, frozen=True):
+    """How a training loop runs: AdamW with linear warm-up and decay. Decimals are strings; `maxLength` is in tokens."""
+
+    epochs: int = 3
+    batch_size: int = 32
+    learning_rate: str = "0.0001"
+    warmup: str = "0.06"
+    weight_decay: str = "0.01"
+    max_length: int = 128
+    seed: int = 0
+
+
+class Adversarial(Struct, frozen=True):
+    """Training on perturbed embeddings (FGM, Miyato et al. 2017): `epsilon` is the l2 norm of a text's perturbation,
+    relative to that of its embeddings; `weight` is that of the perturbed loss."""
+
+    epsilon: str = "0.1"
+    weight: str = "1"
+
+
+class FineTune(Struct, frozen=True):
+    """Step `FineTune`: adapt the model to labelled text. LoRA (Hu et al. 2021) is merged into the weights; Head trains a
+    new head on a frozen body."""
+
+    data: str
+    method: Literal["Full", "Head", "LoRA"] = "Full"
+    rank: int = 8
+    alpha: int = 16
+    freeze_embeddings: bool = True
+    adversarial: Adversarial | None = None
+    training: Training = Training()
+
+
+class Distill(Struct, frozen=True):
+    """Step `Distill`: a student of some of the teacher's layers learns its soft labels at `temperature`, the hard labels,
+    and its hidden states (Hinton et al. 2015, Sanh et al. 2019). `soft` is the share of the soft loss, `hidden` the
+    weight of the hidden-state loss. No `keepLayers` = every other layer, the last among them."""
+
+    data: str
+    keep_layers: tuple[int, ...] = ()
+    temperature: str = "2"
+    soft: str = "0.7"
+    hidden: str = "1"
+    training: Training = Training()
+
+
+class Recover(Struct, frozen=True):
+    """Training after pruning, towards the model before it: all weights (Distill) or adapters (LoRA) that are merged."""
+
+    data: str
+    method: Literal["Distill", "LoRA"] = "Distill"
+    rank: int = 8
+    training: Training = Training()
+
+
+class Prune(Struct, frozen=True):
+    """Step `Prune`: remove what matters least. Heads, FFN (intermediate neurons), Layers and Vocabulary (token rows that
+    `data` never uses) make the model smaller; Magnitude and TwoFour set weights to zero and change neither size nor
+    speed by themselves. `keep` is the share that stays; Vocabulary keeps the tokens of `data` and ignores it."""
+
+    method: Literal["Magnitude", "TwoFour", "Heads", "FFN", "Layers", "Vocabulary"] = "FFN"
+    keep: str = "0.75"
+    data: str | None = None
+    recover: Recover | None = None
+
+
+class Export(Struct, frozen=True):
+    """Step `Export`: trace the model to a graph."""
+
+    format: Literal["ONNX"] = "ONNX"
+
+
+class Quantize(Struct, frozen=True):
+    """Step `Quantize`: Dynamic = int8 weights, activations at run time; Static = both int8 with scales calibrated on `data`;
+    WeightOnly = weights of `bits` bits in groups of `groupSize`, activations in fp32; Float16 = half-precision weights.
+    `exclude` names parts of each layer that keep their precision."""
+
+    method: Literal["Dynamic", "Static", "WeightOnly", "Float16"] = "Dynamic"
+    bits: Literal[4, 8] = 8
+    per_channel: bool = True
+    group_size: int = 32
+    data: str | None = None
+    exclude: tuple[Literal["Embeddings", "Attention", "AttentionOutput", "FFNUp", "FFNDown", "Head"], ...] = ()
+
+
+StepType = Literal["FineTune", "Distill", "Prune", "Export", "Quantize"]
+
+
+class Step(Struct, frozen=True):
+    """One optimization step; the member named after `type` carries its settings (left out = defaults)."""
+
+    name: str
+    type: StepType
+    fine_tune: FineTune | None = None
+    distill: Distill | None = None
+    prune: Prune | None = None
+    export: Export | None = None
+    quantize: Quantize | None = None
