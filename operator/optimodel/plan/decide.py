@@ -12,6 +12,7 @@ from ..resources import pod as parts
 from ..resources.network import network_policy
 from ..resources.revision import model_revision
 from . import finalize, pods, report, serve, traffic
+from .conditions import Facts
 from .optimize import Work, optimize, ref, told
 from .revise import Target, asked, target
 from .types import Event, Plan, Ref, Snapshot
@@ -32,7 +33,7 @@ def decide(s: Snapshot) -> Plan:
     deployable = work.deployable and refusal is None and not s.spec.suspend
     seen = serve.observe(s)
     decision = traffic.decide(s, seen, wanted if refusal is None else None, deployable=deployable, handled=handled)
-    return _plan(s, report.Facts(refusal, wanted, work, decision, seen))
+    return _plan(s, Facts(refusal, wanted, work, decision, seen))
 
 
 def _retries(s: Snapshot, wanted: Target | None, action: str) -> bool:
@@ -51,7 +52,7 @@ def _work(s: Snapshot, wanted: Target | None, refusal: Refusal | None, *, retry:
     return optimize(s, wanted, retry=retry)
 
 
-def _plan(s: Snapshot, f: report.Facts) -> Plan:
+def _plan(s: Snapshot, f: Facts) -> Plan:
     decision, work = f.decision, f.work
     serving = serve.serve(s, decision.serve, decision.min_replicas, stable=decision.stable)
     status = plain(report.status(s, f))
@@ -71,7 +72,7 @@ def _plan(s: Snapshot, f: report.Facts) -> Plan:
     )
 
 
-def _revision(s: Snapshot, f: report.Facts) -> Iterable[dict[str, Any]]:
+def _revision(s: Snapshot, f: Facts) -> Iterable[dict[str, Any]]:
     """The target's ModelRevision, made once: it is immutable."""
     if f.target is None or f.target.revision is not None or f.refusal is not None:
         return ()
@@ -99,7 +100,7 @@ def _unfenced(s: Snapshot) -> Iterable[Ref]:
     return tuple(ref(p) for p in s.network_policies if not pods.is_deleting(p))
 
 
-def _history(s: Snapshot, f: report.Facts) -> Iterable[Ref]:
+def _history(s: Snapshot, f: Facts) -> Iterable[Ref]:
     """Revisions beyond the limit, oldest first; never one that is wanted, served, or still going."""
     busy = {f.target.hash if f.target else "", *f.decision.serve, *f.seen}
     idle = sorted((r for r in s.revisions if r.spec.hash not in busy), key=lambda r: r.spec.number, reverse=True)

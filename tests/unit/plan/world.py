@@ -253,7 +253,9 @@ class World:
         return self.get(MODEL).get("status", {})
 
     def condition(self, type: str, status: str = "True", reason: str = "") -> bool:
-        found = next((c for c in self.status.get("conditions", []) if c["type"] == type), None)
+        conditions = self.status.get("conditions", [])
+        assert all(c["message"] for c in conditions), conditions
+        found = next((c for c in conditions if c["type"] == type), None)
         return found is not None and found["status"] == status and reason in ("", found["reason"])
 
     def message(self, type: str = "Ready") -> str:
