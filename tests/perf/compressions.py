@@ -39,6 +39,7 @@ def recipes(seed: int) -> dict[str, tuple[Step, ...]]:
         "vocabulary of the training text": (vocabulary(), EXPORT),
         "FFN 50 %, recovered": (ffn("0.5", seed), EXPORT),
         "3 of 6 layers, distilled": (distil((), seed), EXPORT),
+        "3 of 6 layers, from labels alone": (distil((), seed, soft="0", hidden="0"), EXPORT),
     }
     smaller = distil((3, 5), seed)
     combined = (
@@ -70,10 +71,10 @@ def _seeded(step: Step, seed: int) -> Step:
     return step
 
 
-def distil(layers: tuple[int, ...], seed: int) -> Step:
+def distil(layers: tuple[int, ...], seed: int, soft: str = "0.9", hidden: str = "1") -> Step:
     """A student of these layers (none = every other one); many epochs, since each is cheap."""
     training = Training(epochs=12, learning_rate="0.0003", seed=seed)
-    return Step("small", "Distill", distill=Distill(TRAIN, layers, soft="0.9", training=training))
+    return Step("small", "Distill", distill=Distill(TRAIN, layers, soft=soft, hidden=hidden, training=training))
 
 
 def ffn(keep: str, seed: int) -> Step:
