@@ -43,7 +43,7 @@ def interval(measurement: Measurement, confidence: float) -> Interval | None:
     n = len(sample)
     if n == 0 or not all(map(math.isfinite, sample)):
         return None
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    z = _z(confidence)
     if measurement.kind == "Exact":
         return Interval(sample[0], sample[0], sample[0], n)
     if measurement.kind == "Proportion":
@@ -55,11 +55,15 @@ def interval(measurement: Measurement, confidence: float) -> Interval | None:
     return Interval(mean, mean - reach, mean + reach, n)
 
 
-def _wilson(share: float, n: int, z: float) -> Interval:
+def _z(confidence: float) -> float:
+    return NormalDist().inv_cdf((1 + confidence) / 2)
+
+
+def _wilson(share: float, n: float, z: float) -> Interval:
     scale = 1 + z * z / n
     centre = (share + z * z / (2 * n)) / scale
     reach = z / scale * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return Interval(share, max(0.0, centre - reach), min(1.0, centre + reach), n)
+    return Interval(share, max(0.0, centre - reach), min(1.0, centre + reach), round(n))
 
 
 def _quantile(ordered: Sequence[float], q: float, confidence: float) -> Interval:
@@ -119,9 +123,11 @@ def _find(gate: Gate, measurements: Mapping[Key, Measurement | Pairs], dataset: 
 
 
 def accuracy(pairs: Pairs, confidence: float) -> Interval | None:
-    """Share of the rows that the candidate answers correctly, with Wilson's interval."""
-    right = tuple(float(a == t) for (t, _, a), rows in pairs.cells.items() for _ in range(rows))
-    return interval(Measurement("Proportion", right), confidence)
+    """Share of the answers of the candidate that are right, with Wilson's interval."""
+    if not pairs.cells:
+        return None
+    right = sum(k for (t, _, a), k in pairs.cells.items() if a == t)
+    return _wilson(right / sum(pairs.cells.values()), pairs.rows, _z(confidence))
 
 
 def _judge(gate: Gate, found: Interval | None) -> GateResult:

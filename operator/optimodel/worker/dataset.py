@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +20,18 @@ from optimodel.artifacts.errors import translated
 from optimodel.artifacts.manifest import safe
 
 from .errors import Failure, naming
+from .rows import TEXT, Reader, Row
 
 MAX_BYTES = 64 << 20
 MAX_ROWS, MAX_LABELLED_ROWS = 1000, 2000
 """Rows that a result is measured on, taken at even distances: for cosines, and where a gate counts right answers."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """One text and its label, if it has one."""
-
-    text: str
-    label: str | int | None = None
-
-
-def load(dataset: Dataset, environ: Mapping[str, str], mount: Path = Path(DATA_MOUNT)) -> list[Row]:
+def load(
+    dataset: Dataset, environ: Mapping[str, str], mount: Path = Path(DATA_MOUNT), reader: Reader = TEXT
+) -> list[Row]:
     """All rows of a dataset, in the file's order. Raises `Failure`."""
-    rows = list(_rows(_read(dataset, environ, mount), dataset))
+    rows = list(_rows(_read(dataset, environ, mount), dataset, reader))
     if not rows:
         raise Failure("DataInvalid", f"Dataset {dataset.name!r} has no rows. Write one JSON object a line, or a CSV.")
     return rows
@@ -52,9 +46,10 @@ def load_part(dataset: Dataset, name: str, environ: Mapping[str, str], mount: Pa
 def part(rows: Sequence[Row], split: Split, name: str, dataset: str) -> list[Row]:
     """The rows of one part, in the file's order. Raises `Failure`.
 
-    Of texts that are equal but for case and white space the first stays. Within each label rows are ordered by the sha256
-    of `SEED`, a line feed and the text; part k takes those from round(n · c[k-1]) to round(n · c[k]), halves up, where c is
-    the cumulative share. So no version of a library draws other parts, and a rare label reaches the first part first.
+    Of texts that are equal but for case and white space the first stays. Within each label (labels of words do not count)
+    rows are ordered by the sha256 of `SEED`, a line feed and the text; part k takes those from round(n · c[k-1]) to
+    round(n · c[k]), halves up, where c is the cumulative share. So no version of a library draws other parts, and a rare
+    label reaches the first part first.
     """
     ends = [0]
     for item in split.parts:
@@ -67,7 +62,8 @@ def part(rows: Sequence[Row], split: Split, name: str, dataset: str) -> list[Row
         if plain not in seen:
             seen.add(plain)
             drawn = hashlib.sha256(f"{split.seed}\n{row.text}".encode()).hexdigest()
-            by_label.setdefault(str(row.label), []).append((drawn, position))
+            stratum = "" if isinstance(row.label, tuple) else str(row.label)
+            by_label.setdefault(stratum, []).append((drawn, position))
     chosen: list[int] = []
     for found in by_label.values():
         low, high = ((len(found) * end + 50) // 100 for end in ends[number : number + 2])
@@ -123,7 +119,7 @@ def _bound(size: int, name: str) -> None:
         )
 
 
-def _rows(data: bytes, dataset: Dataset) -> Iterator[Row]:
+def _rows(data: bytes, dataset: Dataset, reader: Reader) -> Iterator[Row]:
     place = dataset.s3.url if dataset.s3 is not None else dataset.pvc.path if dataset.pvc else ""
     suffix = Path(place).suffix.lower()
     if suffix in (".parquet", ".arrow", ".feather", ".xlsx", ".zip", ".gz"):
@@ -131,7 +127,12 @@ def _rows(data: bytes, dataset: Dataset) -> Iterator[Row]:
         raise Failure("DataInvalid", message)
     lines = _csv(data, dataset) if suffix == ".csv" else _json_lines(data)
     for number, found in lines:
-        yield _row(found, number, dataset, suffix == ".csv")
+        row = reader.read(found, dataset) if isinstance(found, dict) else None
+        if row is None:
+            fields = f"{dataset.text_field!r} and {dataset.label_field!r}"
+            message = f"Dataset {dataset.name!r}, line {number}: {fields} are not {reader.wanted}."
+            raise Failure("DataInvalid", f"{message} Mend it, or set textField and labelField.")
+        yield row
 
 
 def _json_lines(data: bytes) -> Iterator[tuple[int, Any]]:
@@ -148,24 +149,8 @@ def _csv(data: bytes, dataset: Dataset) -> Iterator[tuple[int, Any]]:
     try:
         reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
         for row in reader:
-            yield reader.line_num, row
+            label = {name: row[name] or None for name in (dataset.label_field,) if name in row}
+            yield reader.line_num, row | label
     except (UnicodeDecodeError, csv.Error) as error:
         message = f"Dataset {dataset.name!r} is not a CSV in UTF-8: {error}. Save it again with a header."
         raise Failure("DataInvalid", message) from error
-
-
-def _row(document: Any, number: int, dataset: Dataset, is_csv: bool) -> Row:
-    text, label = (
-        (document.get(f) for f in (dataset.text_field, dataset.label_field))
-        if isinstance(document, dict)
-        else (None, None)
-    )
-    label = (label or None) if is_csv else label
-    if not isinstance(text, str) or isinstance(label, bool) or not (label is None or isinstance(label, (str, int))):
-        field, other = dataset.text_field, dataset.label_field
-        like = f"a column {field!r}" if is_csv else f'{{"{field}": "...", "{other}": "..."}}'
-        raise Failure(
-            "DataInvalid",
-            f"Dataset {dataset.name!r}, line {number}: not like {like}. Mend it, or set textField and labelField.",
-        )
-    return Row(text, label)
