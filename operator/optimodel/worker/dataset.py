@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import obstore
@@ -19,6 +16,7 @@ from optimodel.artifacts import UnsafePath, open_prefix
 from optimodel.artifacts.errors import translated
 from optimodel.artifacts.manifest import safe
 
+from . import formats
 from .errors import Failure, naming
 from .rows import TEXT, Reader, Row
 
@@ -33,7 +31,9 @@ def load(
     """All rows of a dataset, in the file's order. Raises `Failure`."""
     rows = list(_rows(_read(dataset, environ, mount), dataset, reader))
     if not rows:
-        raise Failure("DataInvalid", f"Dataset {dataset.name!r} has no rows. Write one JSON object a line, or a CSV.")
+        raise Failure(
+            "DataInvalid", f"Dataset {dataset.name!r} has no rows. Write one JSON object a line, a CSV or Parquet."
+        )
     return rows
 
 
@@ -121,36 +121,10 @@ def _bound(size: int, name: str) -> None:
 
 def _rows(data: bytes, dataset: Dataset, reader: Reader) -> Iterator[Row]:
     place = dataset.s3.url if dataset.s3 is not None else dataset.pvc.path if dataset.pvc else ""
-    suffix = Path(place).suffix.lower()
-    if suffix in (".parquet", ".arrow", ".feather", ".xlsx", ".zip", ".gz"):
-        message = f"Dataset {dataset.name!r} is a {suffix} file, which is not read. Save it as .jsonl or .csv."
-        raise Failure("DataInvalid", message)
-    lines = _csv(data, dataset) if suffix == ".csv" else _json_lines(data)
-    for number, found in lines:
+    for where, found in formats.rows(data, place, dataset):
         row = reader.read(found, dataset) if isinstance(found, dict) else None
         if row is None:
             fields = f"{dataset.text_field!r} and {dataset.label_field!r}"
-            message = f"Dataset {dataset.name!r}, line {number}: {fields} are not {reader.wanted}."
+            message = f"Dataset {dataset.name!r}, {where}: {fields} are not {reader.wanted}."
             raise Failure("DataInvalid", f"{message} Mend it, or set textField and labelField.")
         yield row
-
-
-def _json_lines(data: bytes) -> Iterator[tuple[int, Any]]:
-    for number, line in enumerate(data.splitlines(), 1):
-        if line.strip():
-            try:
-                yield number, json.loads(line)
-            except ValueError:
-                yield number, None
-
-
-def _csv(data: bytes, dataset: Dataset) -> Iterator[tuple[int, Any]]:
-    """Rows under a header, as RFC 4180 writes them, in UTF-8."""
-    try:
-        reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
-        for row in reader:
-            label = {name: row[name] or None for name in (dataset.label_field,) if name in row}
-            yield reader.line_num, row | label
-    except (UnicodeDecodeError, csv.Error) as error:
-        message = f"Dataset {dataset.name!r} is not a CSV in UTF-8: {error}. Save it again with a header."
-        raise Failure("DataInvalid", message) from error
