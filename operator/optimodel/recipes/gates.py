@@ -20,14 +20,14 @@ from .intervals import Interval
 from .paired import Pairs, accuracy_drop, macro_f1, macro_f1_drop
 from .rules import HIGHER_IS_BETTER
 
-Kind = Literal["Exact", "Mean", "Quantile", "Proportion"]
+Kind = Literal["Exact", "Mean", "Quantile"]
 Key = tuple[Metric, str | None]
 """A metric and the data it was measured on (None = no data)."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What was observed: one number for Exact, 0/1 for Proportion; `quantile` is for Quantile."""
+    """What was observed: one number for Exact; `quantile` is for Quantile."""
 
     kind: Kind
     sample: tuple[float, ...] = field(repr=False)
@@ -37,7 +37,7 @@ class Measurement:
 def interval(measurement: Measurement, confidence: float) -> Interval | None:
     """Two-sided interval at `confidence`, or None without observations.
 
-    Mean: normal. Quantile: order statistics (binomial). Proportion: Wilson. Exact: the number itself.
+    Mean: normal. Quantile: order statistics (binomial). Exact: the number itself.
     """
     sample = measurement.sample
     n = len(sample)
@@ -46,8 +46,6 @@ def interval(measurement: Measurement, confidence: float) -> Interval | None:
     z = _z(confidence)
     if measurement.kind == "Exact":
         return Interval(sample[0], sample[0], sample[0], n)
-    if measurement.kind == "Proportion":
-        return _wilson(fmean(sample), n, z)
     if measurement.kind == "Quantile":
         return _quantile(sorted(sample), measurement.quantile, confidence)
     mean = fmean(sample)
