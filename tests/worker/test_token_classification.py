@@ -15,7 +15,7 @@ from transformers import AutoModelForTokenClassification, AutoTokenizer
 from optimodel.api.spec import Batching
 from optimodel.api.steps import Distill, FineTune, Prune, Recover, Step, Training
 from optimodel.worker import steps
-from optimodel.worker.answers import Answerer, cosines
+from optimodel.worker.answers import Answerer
 from optimodel.worker.dataset import Row
 from optimodel.worker.errors import Failure
 from optimodel.worker.evaluate import batch_invariance, golden
@@ -24,23 +24,24 @@ from optimodel.worker.steps import distill, finetune, prune, technique
 from optimodel.worker.training import encoding, folders
 from optimodel.worker.training.teacher import Teacher
 
-QUICK = Training(epochs=6, batch_size=16, learning_rate="0.003", warmup="0.1")
-LABELS = ["other", "seat", "word"]
+LONG = Training(epochs=30, batch_size=16, learning_rate="0.003", warmup="0.1")
+LABELS = ["book", "other", "place", "word"]
 TEXTS = ["what is the capital-of peru?", "yes", "name (a) fish, word1-word2 word3!", "", "word4 " * 40]
 """The tokenizer makes several pieces of a word with marks in it; the last text is longer than the first bucket."""
 
 
 def rows(count=160, seed=0):
-    """The word after `the` is a seat, whatever it is; words with marks have several pieces. The rest tells itself."""
+    """A fish is a place or a book by what else the text names; other words tell themselves, some of them in several pieces."""
     chance = random.Random(seed)
     found = []
-    for _ in range(count):
-        words = [chance.choice(["what", "is", f"word{chance.randrange(60)}", "fish,name"]) for _ in range(9)]
-        at = chance.randrange(1, 9)
-        words[at - 1] = "the"
-        tags = ["word" if word.startswith("word") else "other" for word in words]
-        tags[at] = "seat"
-        found.append(Row(" ".join(words), tuple(tags)))
+    for number in range(count):
+        theme, tag = (("capital", "place"), ("novel", "book"))[number % 2]
+        noise = [
+            (f"word{chance.randrange(60)}", "word") if chance.random() < 0.5 else ("what,is", "other") for _ in range(5)
+        ]
+        words = [(theme, "other"), ("fish", tag), ("fish", tag), *noise]
+        chance.shuffle(words)
+        found.append(Row(" ".join(word for word, _ in words), tuple(tag for _, tag in words)))
     return found
 
 
@@ -67,9 +68,8 @@ def unproven(monkeypatch):
     monkeypatch.setattr(technique, "verify", lambda *args, **options: {})
 
 
-@pytest.mark.parametrize("kind", tiny.KINDS)
-def test_the_graph_answers_each_word_as_transformers_does(kind, tmp_path):
-    source = tiny.save(kind, tmp_path / "source", LABELS, words=True)
+def test_the_graph_answers_each_word_as_transformers_does(tmp_path):
+    source = tiny.save("distilbert", tmp_path / "source", LABELS, words=True)
     steps.run(Step("graph", "Export"), source, tmp_path / "graph", tiny.context("TokenClassification", tmp_path))
     answerer = Answerer(tmp_path / "graph", 1, Batching(length_buckets=(16, 32)))
     for text in TEXTS[:3]:
@@ -81,28 +81,32 @@ def test_the_graph_answers_each_word_as_transformers_does(kind, tmp_path):
     assert batch_invariance(answerer) > 0.99999
     remembered = golden(answerer)
     assert (remembered.output, len(remembered.head)) == ("SCORE", 6)
-    if kind == "bert":
-        steps.run(
-            Step("int8", "Quantize"),
-            tmp_path / "graph",
-            tmp_path / "int8",
-            tiny.context("TokenClassification", tmp_path),
-        )
-        small = Answerer(tmp_path / "int8", 1, Batching())
-        assert cosines(small.alone(TEXTS[2]), answerer.alone(TEXTS[2])).min() > 0.9
 
 
-@pytest.mark.parametrize(("kind", "method"), [("bert", "Full"), ("roberta", "LoRA"), ("distilbert", "Full")])
-def test_an_encoder_learns_to_label_words_by_what_stands_before_them(kind, method, tmp_path, unproven):
-    source = tiny.save(kind, tmp_path / "source")
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    """A tiny BERT that has learnt to label words, what was noted of it, and its folder."""
+    made = tmp_path_factory.mktemp("teacher")
+    context, figures = noted(tiny.context("TokenClassification", made, {"train": rows()}))
+    (made / "out").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(technique, "verify", lambda *args, **options: {})
+        finetune.run(FineTune("train", training=LONG), tiny.save("bert", made / "source"), made / "out", context)
+    return made / "out", figures
+
+
+def test_an_encoder_learns_to_label_words_by_what_stands_around_them(teacher):
+    folder, figures = teacher
+    assert json.loads((folder / "config.json").read_text())["id2label"] == dict(zip("0123", LABELS, strict=True))
+    assert figures["loss"]["last"] < 0.2 * figures["loss"]["first"]
+    assert accuracy(folder, rows(30, seed=1)) > 0.95, "without the others' help 7 of 8"
+
+
+def test_adapters_learn_words_too(tmp_path, unproven):
     context, figures = noted(tiny.context("TokenClassification", tmp_path, {"train": rows()}))
-    training = Training(epochs=12, batch_size=16, learning_rate="0.01" if method == "LoRA" else "0.003")
-    finetune.run(FineTune("train", method=method, training=training), source, tmp_path / "out", context)
-    assert json.loads((tmp_path / "out" / "config.json").read_text())["id2label"] == dict(
-        zip("012", LABELS, strict=True)
-    )
-    assert figures["loss"]["last"] < 0.5 * figures["loss"]["first"]
-    assert accuracy(tmp_path / "out", rows(30, seed=1)) > 0.9, "a seat is known by the word before it alone"
+    settings = FineTune("train", method="LoRA", training=Training(6, 16, "0.01"))
+    finetune.run(settings, tiny.save("roberta", tmp_path / "source"), tmp_path / "out", context)
+    assert figures["trainableShare"] < 0.35 and figures["loss"]["last"] < 0.5 * figures["loss"]["first"]
 
 
 def test_a_new_head_alone_learns_what_words_tell_themselves(tmp_path, unproven):
@@ -111,22 +115,24 @@ def test_a_new_head_alone_learns_what_words_tell_themselves(tmp_path, unproven):
     head = FineTune("train", method="Head", training=Training(epochs=6, batch_size=16, learning_rate="0.02"))
     finetune.run(head, source, tmp_path / "out", context)
     assert figures["trainableShare"] < 0.01 and figures["loss"]["last"] < 0.8 * figures["loss"]["first"]
-    assert json.loads((tmp_path / "out" / "config.json").read_text())["label2id"] == {"other": 0, "seat": 1, "word": 2}
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["label2id"] == {
+        name: n for n, name in enumerate(LABELS)
+    }
     with pytest.raises(Failure) as caught:
-        finetune.run(FineTune("train", training=QUICK), source, tmp_path / "kept", context)
+        finetune.run(FineTune("train", training=LONG), source, tmp_path / "kept", context)
     assert caught.value.reason == "LabelsMismatch"
 
 
 def test_labels_belong_to_first_pieces_and_those_cut_off_do_not_count(tmp_path):
     source = tiny.save("bert", tmp_path / "source", LABELS, words=True)
     subject = folders.open_folder(source, "TokenClassification", tiny.context("TokenClassification", tmp_path))
-    data = [Row("fish,name the word1", ("word", "other", "seat")), Row("yes", ("other",))]
+    data = [Row("fish,name the word1", ("word", "book", "other")), Row("yes", ("book",))]
     batch = encoding.encoded(subject, data, "d").batch([0, 1])
-    assert batch.labels.tolist() == [2, 0, 1, 0] and batch.answers == [3, 1]
+    assert batch.labels.tolist() == [3, 0, 1, 0] and batch.answers == [3, 1]
     assert batch.answering.nonzero().tolist() == [[0, 1], [0, 4], [0, 5], [1, 1]]
-    assert subject.answer(batch)[0].shape == (4, 3)
+    assert subject.answer(batch)[0].shape == (4, 4)
     short = encoding.encoded(subject, data, "d", 5)
-    assert short.batch([0]).labels.tolist() == [2] and short.places == [[1], [1]]
+    assert short.batch([0]).labels.tolist() == [3] and short.places == [[1], [1]]
 
 
 def test_what_a_teacher_remembers_it_would_say_again(tmp_path):
@@ -140,33 +146,36 @@ def test_what_a_teacher_remembers_it_would_say_again(tmp_path):
     assert torch.allclose(again, wanted, atol=1e-5) and torch.allclose(kept[0], states[0], atol=1e-5)
 
 
-def test_a_student_and_a_thinner_model_answer_like_the_one_before(tmp_path, unproven):
-    """Distilled on texts without labels, and pruned with recovery: each nearer to its teacher than untaught."""
-    context = tiny.context("TokenClassification", tmp_path, {"train": rows(), "texts": [Row(r.text) for r in rows()]})
-    (tmp_path / "teacher").mkdir()
-    source = tiny.save("bert", tmp_path / "source")
-    finetune.run(FineTune("train", training=Training(12, 16, "0.003")), source, tmp_path / "teacher", context)
+def test_a_student_and_a_thinner_model_learn_from_the_one_before(teacher, tmp_path, unproven):
+    """On texts without labels: both answer more words like it than the same model untaught."""
+    source, _ = teacher
+    context = tiny.context("TokenClassification", tmp_path, {"texts": [Row(row.text) for row in rows(seed=3)]})
     found = {}
-    for name, rate in (("untaught", "1e-12"), ("taught", "0.003")):
-        lessons = Training(epochs=8, batch_size=16, learning_rate=rate)
-        for step, out, settings in (
-            (distill, f"small-{name}", Distill("texts", training=lessons)),
-            (
-                prune,
-                f"thin-{name}",
-                Prune("FFN", keep="0.25", data="train", recover=Recover("texts", training=lessons)),
-            ),
+    for rate in ("1e-12", "0.003"):
+        lessons = Training(epochs=4 if rate == "0.003" else 1, batch_size=16, learning_rate=rate)
+        for step, name, settings in (
+            (distill, "student", Distill("texts", training=lessons)),
+            (prune, "thinner", Prune("FFN", keep="0.1", data="texts", recover=Recover("texts", training=lessons))),
         ):
-            (tmp_path / out).mkdir()
-            step.run(settings, tmp_path / "teacher", tmp_path / out, context)
-            found[out] = accuracy(tmp_path / out, rows(25, seed=2))
+            out = tmp_path / f"{name}-{rate}"
+            out.mkdir()
+            step.run(settings, source, out, context)
+            found[name, rate] = accuracy(out, rows(25, seed=2))
     print(found)
-    assert found["thin-taught"] > 0.9 and found["thin-taught"] >= found["thin-untaught"]
-    assert found["small-taught"] > found["small-untaught"] + 0.05
-    for method in ("Heads", "Layers"):
-        (tmp_path / method).mkdir()
-        prune.run(Prune(method, keep="0.5", data="train"), tmp_path / "teacher", tmp_path / method, context)
-        assert accuracy(tmp_path / method, rows(5)) > 0
+    for name in ("student", "thinner"):
+        assert found[name, "0.003"] > found[name, "1e-12"] + 0.02
+
+
+@pytest.mark.parametrize("method", ["Heads", "Layers"])
+def test_what_matters_least_to_words_is_pruned(method, teacher, tmp_path, unproven):
+    source, _ = teacher
+    context, figures = noted(tiny.context("TokenClassification", tmp_path, {"train": rows(40)}))
+    (tmp_path / "out").mkdir()
+    prune.run(Prune(method, keep="0.5", data="train"), source, tmp_path / "out", context)
+    assert figures["parameters"]["after"] < figures["parameters"]["before"]
+    assert accuracy(tmp_path / "out", rows(20, seed=2)) > 0.5, (
+        "a quarter of the words is a fish, half of them tell themselves"
+    )
 
 
 def test_a_word_without_an_answer_is_a_wrong_one():
