@@ -10,10 +10,12 @@ import pytest
 import torch
 from tests.worker import tiny
 from tests.worker.test_training import noted
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoModelForTokenClassification, AutoTokenizer
 
 from optimodel.api.spec import Batching
 from optimodel.api.steps import Distill, FineTune, Prune, Recover, Step, Training
+from optimodel.backends import arithmetic
 from optimodel.worker import steps
 from optimodel.worker.answers import Answerer
 from optimodel.worker.dataset import Row
@@ -81,6 +83,34 @@ def test_the_graph_answers_each_word_as_transformers_does(tmp_path):
     assert batch_invariance(answerer) > 0.99999
     remembered = golden(answerer)
     assert (remembered.output, len(remembered.head)) == ("SCORE", 6)
+
+
+WORDS = ["Unhappiness rarely visits Reykjavík , said Þóra .", "naïve 東京 🚀 e-mail don't", "  two\tspaces\n and tabs "]
+
+
+@pytest.mark.parametrize("trained", ["bytes", "bytes with their spaces", "spaces", "pieces"])
+def test_the_first_piece_of_a_word_is_found_whatever_the_tokenizer_does_with_spaces(trained):
+    special = {"special_tokens": ["<s>", "</s>", "<unk>"], "show_progress": False}
+    template = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)])
+    if trained == "pieces":
+        tokenizer, trainer = Tokenizer(models.WordPiece(unk_token="<unk>")), trainers.WordPieceTrainer(**special)
+        tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    else:
+        tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+        letters = [] if trained == "spaces" else pre_tokenizers.ByteLevel.alphabet()
+        trainer = trainers.BpeTrainer(vocab_size=300, initial_alphabet=letters, **special)
+        tokenizer.pre_tokenizer = (
+            pre_tokenizers.ByteLevel(add_prefix_space=False) if letters else pre_tokenizers.Metaspace()
+        )
+    tokenizer.train_from_iterator(["unhappiness rarely said don't mail"] * 5, trainer)
+    bytes_ = processors.RobertaProcessing(("</s>", 1), ("<s>", 0), trim_offsets=trained == "bytes")
+    tokenizer.post_processor = bytes_ if trained.startswith("bytes") else template
+    for text in WORDS:
+        offsets = tokenizer.encode(text).offsets
+        starts = [match.start() for match in arithmetic.WORD.finditer(text)]
+        places = arithmetic.first_tokens(text, offsets)
+        assert all(offsets[place][0] <= start < offsets[place][1] for start, place in zip(starts, places, strict=True))
+        assert places == sorted(set(places)) and len(places) == len(text.split())
 
 
 @pytest.fixture(scope="module")
