@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -46,10 +47,10 @@ def load_part(dataset: Dataset, name: str, environ: Mapping[str, str], mount: Pa
 def part(rows: Sequence[Row], split: Split, name: str, dataset: str) -> list[Row]:
     """The rows of one part, in the file's order. Raises `Failure`.
 
-    Of texts that are equal but for case and white space the first stays. Within each label (labels of words do not count)
-    rows are ordered by the sha256 of `SEED`, a line feed and the text; part k takes those from round(n · c[k-1]) to
-    round(n · c[k]), halves up, where c is the cumulative share. So no version of a library draws other parts, and a rare
-    label reaches the first part first.
+    Of texts that are equal but for case and white space the first stays. Within each stratum (`_strata`) rows are ordered by
+    the sha256 of `SEED`, a line feed and the text; part k takes those from round(n · c[k-1]) to round(n · c[k]), halves up,
+    where c is the cumulative share. So no version of a library draws other parts, and a rare label reaches the first part
+    first.
     """
     ends = [0]
     for item in split.parts:
@@ -57,12 +58,11 @@ def part(rows: Sequence[Row], split: Split, name: str, dataset: str) -> list[Row
     number = [item.name for item in split.parts].index(name)
     by_label: dict[str, list[tuple[str, int]]] = {}
     seen: set[str] = set()
-    for position, row in enumerate(rows):
+    for position, (row, stratum) in enumerate(zip(rows, _strata(rows), strict=True)):
         plain = " ".join(row.text.split()).casefold()
         if plain not in seen:
             seen.add(plain)
             drawn = hashlib.sha256(f"{split.seed}\n{row.text}".encode()).hexdigest()
-            stratum = "" if isinstance(row.label, tuple) else str(row.label)
             by_label.setdefault(stratum, []).append((drawn, position))
     chosen: list[int] = []
     for found in by_label.values():
@@ -75,6 +75,15 @@ def part(rows: Sequence[Row], split: Split, name: str, dataset: str) -> list[Row
             "or the dataset more rows.",
         )
     return [rows[position] for position in sorted(chosen)]
+
+
+def _strata(rows: Sequence[Row]) -> Iterator[str]:
+    """By what each row is drawn: its label, and of the labels of words the one that the fewest rows have (as the first to be
+    shared out by Sechidis et al. 2011)."""
+    found = Counter(label for row in rows for label in set(row.labels))
+    for row in rows:
+        words = isinstance(row.label, tuple)
+        yield str(min(row.labels, key=lambda label: (found[label], str(label))) if words else row.label)
 
 
 def sample(rows: Sequence[Row], most: int) -> list[Row]:

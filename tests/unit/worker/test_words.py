@@ -57,11 +57,14 @@ def test_rows_whose_labels_are_not_those_of_their_words_are_refused(tmp_path, ro
     assert caught.value.reason == "DataInvalid" and "line 1" in caught.value.message
 
 
-def test_parts_of_words_are_not_divided_by_label():
-    """Every text has labels of its own, so each would be a stratum of one row and fall to the first part."""
-    rows = [Row(f"w{i} x", (f"l{i}", "y")) for i in range(100)]
+def test_every_label_of_words_reaches_the_first_part():
+    """Rows are drawn by their rarest label: by all their labels each would be alone, and by none rare ones might be missed."""
+    rows = [Row(f"w{i} x y", ("often", f"rare{i % 40}", "often")) for i in range(100)]
     split = Split((Part("train", 60), Part("test", 40)))
-    assert [len(dataset.part(rows, split, name, "d")) for name in ("train", "test")] == [60, 40]
+    train, test = (dataset.part(rows, split, name, "d") for name in ("train", "test"))
+    assert not {row.text for row in train} & {row.text for row in test} and len(train) + len(test) == 100
+    assert {label for row in train for label in row.labels} == {label for row in rows for label in row.labels}
+    assert 30 <= len(test) <= 45
 
 
 @pytest.mark.parametrize(
