@@ -2,6 +2,7 @@
 
 `embedding`: the published ONNX graph of paraphrase-MiniLM-L3, with its token vectors as the only output.
 `classification`: a sum of one row per token: small, but every answer depends on every token.
+`words`: the running sum of such rows: every token's answer depends on all before it.
 """
 
 import json
@@ -50,6 +51,28 @@ def classification(tokenizer: Path, out: Path) -> None:
     _save(model, tokenizer, {"task": "TextClassification", "output": "logits", "labels": LABELS}, out)
 
 
+def words(tokenizer: Path, out: Path) -> None:
+    rng = np.random.default_rng(8)
+    table = rng.normal(size=(30522, len(LABELS))).astype(np.float32)
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["rows"], axis=0),
+        helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["mask", "last"], ["weights"]),
+        helper.make_node("Mul", ["rows", "weights"], ["kept"]),
+        helper.make_node("CumSum", ["kept", "one"], ["logits"]),
+    ]
+    ids = [
+        helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "sequence"])
+        for name in ("input_ids", "attention_mask")
+    ]
+    answer = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", "sequence", len(LABELS)])]
+    constants = [("table", table), ("last", np.array([2])), ("one", np.array(1))]
+    values = [numpy_helper.from_array(value, name) for name, value in constants]
+    graph = helper.make_graph(nodes, "tagger", ids, answer, values)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    _save(model, tokenizer, {"task": "TokenClassification", "output": "logits", "labels": LABELS}, out)
+
+
 def _save(model: onnx.ModelProto, tokenizer: Path, settings: dict, out: Path) -> None:
     onnx.checker.check_model(model)
     out.mkdir(parents=True)
@@ -61,4 +84,4 @@ def _save(model: onnx.ModelProto, tokenizer: Path, settings: dict, out: Path) ->
 
 if __name__ == "__main__":
     _, kind, *paths = sys.argv
-    {"embedding": embedding, "classification": classification}[kind](*map(Path, paths))
+    {"embedding": embedding, "classification": classification, "words": words}[kind](*map(Path, paths))

@@ -77,6 +77,12 @@ def classification(tokenizer: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def words(tokenizer: Path) -> Path:
+    """A small model that labels words as an artifact folder."""
+    return _artifact("words", tokenizer)
+
+
+@pytest.fixture(scope="session")
 def reference() -> Callable[[Path, list[str]], list[list[float]]]:
     """The artifact's own answers, computed in another process without anything of ours."""
 

@@ -12,7 +12,12 @@ import onnxruntime
 from tokenizers import Tokenizer
 
 
-def main(artifact: Path, texts: list[str]) -> list[list[float]]:
+def scores(logits: np.ndarray) -> list:
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return (powers / powers.sum(axis=-1, keepdims=True)).tolist()
+
+
+def main(artifact: Path, texts: list[str]) -> list[list]:
     settings = json.loads((artifact / "model.json").read_text())
     tokenizer = Tokenizer.from_file(str(artifact / "tokenizer.json"))
     tokenizer.no_padding()
@@ -20,11 +25,15 @@ def main(artifact: Path, texts: list[str]) -> list[list[float]]:
     session = onnxruntime.InferenceSession(str(artifact / "model.onnx"), providers=["CPUExecutionProvider"])
     answers = []
     for text in texts:
-        ids = np.array([tokenizer.encode(text).ids])
+        words = settings["task"] == "TokenClassification"
+        encoding = tokenizer.encode(text.split(), is_pretokenized=True) if words else tokenizer.encode(text)
+        ids = np.array([encoding.ids])
         (result,) = session.run([settings["output"]], {"input_ids": ids, "attention_mask": np.ones_like(ids)})
-        if settings["output"] == "logits":
-            powers = np.exp(result[0] - result[0].max())
-            answers.append((powers / powers.sum()).tolist())
+        if words:
+            first = [encoding.word_ids.index(n) for n in range(len(text.split())) if n in encoding.word_ids]
+            answers.append(scores(result[0][first]))
+        elif settings["output"] == "logits":
+            answers.append(scores(result[0]))
         else:
             mean = result[0].mean(axis=0)
             answers.append((mean / np.linalg.norm(mean)).tolist())

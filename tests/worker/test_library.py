@@ -23,6 +23,7 @@ from optimodel.worker.pipeline import Pipeline
 FILES = sorted((Path(__file__).parents[2] / "charts" / "optimodel" / "files" / "recipes").glob("*.yaml"))
 VALUES = {"train": "d/train", "data": "d/train", "test": "d/test", "max-drop": "1"}
 LABELS = {"person": "who wrote", "place": "what is the capital of", "fish": "name a fish"}
+SOURCES = {"TextEmbedding": "encoder", "TextClassification": "classifier", "TokenClassification": "tagger"}
 INVARIANT = {"cpu-int8-invariant", "cpu-small"}
 """Recipes that promise answers independent of their batch."""
 
@@ -36,9 +37,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("library")
     tiny.save("bert", made / "encoder")
     tiny.save("bert", made / "classifier", sorted(LABELS))
+    tiny.save("bert", made / "tagger", ["other", "word"], words=True)
     chance = random.Random(5)
     rows = [{"text": f"{s} word{chance.randrange(90)}", "label": name} for name, s in LABELS.items() for _ in range(50)]
-    (made / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = [{"tokens": row["text"].split()} for row in rows]
+    words = [row | {"tags": ["word" if "word" in word else "other" for word in row["tokens"]]} for row in words]
+    for name, found in (("rows", rows), ("words", words)):
+        (made / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found))
     (made / "store").mkdir()
     return made
 
@@ -50,7 +55,8 @@ def made(path: Path, task: Task, folder: Path, work: Path) -> Result:
     found = resolve(task, Optimization(recipe_ref=RecipeRef(path.stem), parameters=given), spec)
     assert found.problems == ()
     trained = any(s.type == "FineTune" for s in found.optimization.steps)
-    source = "classifier" if task == "TextClassification" and not trained else "encoder"
+    source = "encoder" if trained else SOURCES[task]
+    rows = "words" if task == "TokenClassification" else "rows"
     job = JobInput(
         model="m",
         namespace="team-a",
@@ -61,7 +67,9 @@ def made(path: Path, task: Task, folder: Path, work: Path) -> Result:
         artifacts=Artifacts(s3=S3(f"file://{folder}/store")),
         steps=found.optimization.steps,
         gates=found.optimization.gates,
-        data=(Dataset("d", s3=S3(f"file://{folder}/rows.jsonl"), split=Split((Part("train", 60), Part("test", 40)))),),
+        data=(
+            Dataset("d", s3=S3(f"file://{folder}/{rows}.jsonl"), split=Split((Part("train", 60), Part("test", 40)))),
+        ),
         shapes=(Shape(1, 16),),
     )
     work.mkdir()

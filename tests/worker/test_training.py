@@ -249,7 +249,7 @@ def test_adversarial_training_withstands_more(tmp_path, unproven):
         assert found["rows"] == 24 and found["after"]["accuracy"] > 0.9 > found["before"]["accuracy"]
         assert found["after"]["attacked"] <= found["after"]["accuracy"]
         subject = folders.open_folder(tmp_path / weight / "out", "TextClassification", context)
-        numbers = [["book", "place"].index(row.label) for row in rows]
+        numbers = [[["book", "place"].index(row.label)] for row in rows]
         texts = batches.encode(subject.tokenizer, [row.text for row in rows], 64, 0, numbers)
         clean, attacked[weight] = adversarial.accuracy(subject, texts.in_order(50), losses.hard(subject), 0.15)
         assert clean > 0.97

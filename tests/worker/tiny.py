@@ -10,13 +10,16 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
+    BertForTokenClassification,
     BertModel,
     DistilBertConfig,
     DistilBertForSequenceClassification,
+    DistilBertForTokenClassification,
     DistilBertModel,
     PreTrainedTokenizerFast,
     RobertaConfig,
     RobertaForSequenceClassification,
+    RobertaForTokenClassification,
     RobertaModel,
 )
 
@@ -46,8 +49,15 @@ KINDS = {
 }
 
 
-def save(kind: str, folder: Path, labels: list[str] | None = None) -> Path:
-    """A tiny encoder, or with `labels` a classifier."""
+TAGGERS = {
+    "bert": BertForTokenClassification,
+    "roberta": RobertaForTokenClassification,
+    "distilbert": DistilBertForTokenClassification,
+}
+
+
+def save(kind: str, folder: Path, labels: list[str] | None = None, *, words: bool = False) -> Path:
+    """A tiny encoder, or with `labels` a classifier of texts or of their words."""
     config_type, encoder, classifier, size = KINDS[kind]
     torch.manual_seed(3)
     config = config_type(**BASE, **size, max_position_embeddings=70)
@@ -55,7 +65,7 @@ def save(kind: str, folder: Path, labels: list[str] | None = None) -> Path:
         config.id2label = dict(enumerate(labels))
         config.label2id = {name: number for number, name in enumerate(labels)}
         config.num_labels = len(labels)
-    model = (classifier if labels else encoder)(config).eval()
+    model = ((TAGGERS[kind] if words else classifier) if labels else encoder)(config).eval()
     with torch.no_grad():
         for value in model.parameters():
             value.mul_(3.0) if value.dim() == 2 else None

@@ -73,7 +73,7 @@ class Split(Struct, frozen=True):
 
 
 class Dataset(Struct, frozen=True):
-    """A named file of texts: JSON Lines, or CSV by its suffix. `labelField` where a metric or a training step needs one."""
+    """A named file of texts: JSON Lines, CSV or Parquet by its suffix. `labelField` where a metric or a training step needs one."""
 
     name: str
     s3: S3 | None = None

@@ -12,8 +12,11 @@ from .sources import Artifacts, Dataset, Source
 from .steps import Step
 from .struct import Struct
 
-Task = Literal["TextEmbedding", "TextClassification"]
-"""What the model answers: a sentence vector, or scores over labels."""
+Task = Literal["TextEmbedding", "TextClassification", "TokenClassification"]
+"""What the model answers: a sentence vector, scores over labels, or a label for each word."""
+
+LABELLED: frozenset[Task] = frozenset({"TextClassification", "TokenClassification"})
+"""Tasks that answer with labels: they can learn labels, and be right or wrong."""
 
 Metric = Literal[
     "CosineMean",

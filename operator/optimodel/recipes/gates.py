@@ -20,14 +20,14 @@ from .intervals import Interval
 from .paired import Pairs, accuracy_drop, macro_f1, macro_f1_drop
 from .rules import HIGHER_IS_BETTER
 
-Kind = Literal["Exact", "Mean", "Quantile", "Proportion"]
+Kind = Literal["Exact", "Mean", "Quantile"]
 Key = tuple[Metric, str | None]
 """A metric and the data it was measured on (None = no data)."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What was observed: one number for Exact, 0/1 for Proportion; `quantile` is for Quantile."""
+    """What was observed: one number for Exact; `quantile` is for Quantile."""
 
     kind: Kind
     sample: tuple[float, ...] = field(repr=False)
@@ -37,17 +37,15 @@ class Measurement:
 def interval(measurement: Measurement, confidence: float) -> Interval | None:
     """Two-sided interval at `confidence`, or None without observations.
 
-    Mean: normal. Quantile: order statistics (binomial). Proportion: Wilson. Exact: the number itself.
+    Mean: normal. Quantile: order statistics (binomial). Exact: the number itself.
     """
     sample = measurement.sample
     n = len(sample)
     if n == 0 or not all(map(math.isfinite, sample)):
         return None
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    z = _z(confidence)
     if measurement.kind == "Exact":
         return Interval(sample[0], sample[0], sample[0], n)
-    if measurement.kind == "Proportion":
-        return _wilson(fmean(sample), n, z)
     if measurement.kind == "Quantile":
         return _quantile(sorted(sample), measurement.quantile, confidence)
     mean = fmean(sample)
@@ -55,11 +53,15 @@ def interval(measurement: Measurement, confidence: float) -> Interval | None:
     return Interval(mean, mean - reach, mean + reach, n)
 
 
-def _wilson(share: float, n: int, z: float) -> Interval:
+def _z(confidence: float) -> float:
+    return NormalDist().inv_cdf((1 + confidence) / 2)
+
+
+def _wilson(share: float, n: float, z: float) -> Interval:
     scale = 1 + z * z / n
     centre = (share + z * z / (2 * n)) / scale
     reach = z / scale * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return Interval(share, max(0.0, centre - reach), min(1.0, centre + reach), n)
+    return Interval(share, max(0.0, centre - reach), min(1.0, centre + reach), round(n))
 
 
 def _quantile(ordered: Sequence[float], q: float, confidence: float) -> Interval:
@@ -119,9 +121,11 @@ def _find(gate: Gate, measurements: Mapping[Key, Measurement | Pairs], dataset: 
 
 
 def accuracy(pairs: Pairs, confidence: float) -> Interval | None:
-    """Share of the rows that the candidate answers correctly, with Wilson's interval."""
-    right = tuple(float(a == t) for (t, _, a), rows in pairs.cells.items() for _ in range(rows))
-    return interval(Measurement("Proportion", right), confidence)
+    """Share of the answers of the candidate that are right, with Wilson's interval."""
+    if not pairs.cells:
+        return None
+    right = sum(k for (t, _, a), k in pairs.cells.items() if a == t)
+    return _wilson(right / sum(pairs.cells.values()), pairs.rows, _z(confidence))
 
 
 def _judge(gate: Gate, found: Interval | None) -> GateResult:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from statistics import NormalDist
@@ -23,19 +23,26 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Pairs:
-    """Answers of the baseline and of the candidate to labelled rows, counted."""
+    """Answers of the baseline and of the candidate to labelled rows, counted. `share` of the answers counts as independent."""
 
     cells: Cells
+    share: float = 1.0
 
     @classmethod
-    def of(cls, truth: list[int], before: list[int], after: list[int]) -> Pairs:
-        """Count the rows. The lists are as long as each other."""
-        return cls(Counter(zip(truth, before, after, strict=True)))
+    def of(cls, truth: list[int], before: list[int], after: list[int], sizes: Sequence[int] = ()) -> Pairs:
+        """Count the answers. The lists are as long as each other; `sizes` are the answers of each row, where rows have many.
+
+        Words of one text are right or wrong together, so they count as if their correlation were whole: n² / Σ sizes²
+        independent answers of n, which is the number of texts where all are equally long (Kish 1965, the design effect).
+        Intervals are those of that many (Korn & Graubard 1998), so they are too wide rather than too narrow.
+        """
+        share = len(truth) / sum(size * size for size in sizes) if sizes else 1.0
+        return cls(Counter(zip(truth, before, after, strict=True)), share)
 
     @property
-    def rows(self) -> int:
-        """How many rows there are."""
-        return sum(self.cells.values())
+    def rows(self) -> float:
+        """How many independent answers there are."""
+        return self.share * sum(self.cells.values())
 
 
 def accuracy_drop(pairs: Pairs, confidence: float) -> Interval | None:
@@ -45,16 +52,16 @@ def accuracy_drop(pairs: Pairs, confidence: float) -> Interval | None:
     n = pairs.rows
     if not n:
         return None
-    lost = sum(k for (t, b, a), k in pairs.cells.items() if b == t != a)
-    won = sum(k for (t, b, a), k in pairs.cells.items() if a == t != b)
+    lost = pairs.share * sum(k for (t, b, a), k in pairs.cells.items() if b == t != a)
+    won = pairs.share * sum(k for (t, b, a), k in pairs.cells.items() if a == t != b)
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     value = (lost - won) / n
     low = _root(lambda d: _score(lost, won, n, d) - z, -1.0, value)
     high = _root(lambda d: _score(lost, won, n, d) + z, value, 1.0)
-    return Interval(value, low, high, n)
+    return Interval(value, low, high, round(n))
 
 
-def _score(lost: int, won: int, n: int, difference: float) -> float:
+def _score(lost: float, won: float, n: float, difference: float) -> float:
     """Tango's statistic for a true difference; it falls as the difference grows."""
     b = (2 * n - lost + won) * difference - lost - won
     c = -won * difference * (1 - difference)
@@ -115,13 +122,13 @@ def _bootstrap(
     pairs: Pairs, confidence: float, statistic: Callable[[Cells], float], lent: Mapping[Cell, float] | None = None
 ) -> Interval | None:
     """Percentiles of the statistic over `RESAMPLES` seeded resamples of the rows: the same rows give the same bounds."""
-    n = pairs.rows
+    n = round(pairs.rows)
     if n < 2:
         return None
     value = statistic(pairs.cells)
     extra = lent or {}
     cells = sorted(pairs.cells.keys() | extra.keys())
-    cumulative = list(accumulate(pairs.cells.get(c, 0) + extra.get(c, 0) for c in cells))
+    cumulative = list(accumulate(pairs.share * pairs.cells.get(c, 0) + extra.get(c, 0) for c in cells))
     chance = random.Random(SEED)
     found = sorted(statistic(Counter(chance.choices(cells, cum_weights=cumulative, k=n))) for _ in range(RESAMPLES))
     tail = math.floor(RESAMPLES * (1 - confidence) / 2)

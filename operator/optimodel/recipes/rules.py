@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 
 from optimodel.api.sources import Dataset
-from optimodel.api.spec import Gate, Target, Task
+from optimodel.api.spec import LABELLED, Gate, Target, Task
 from optimodel.api.steps import Step, StepType
 
 from . import settings
@@ -26,6 +26,7 @@ LABEL_METRICS = frozenset({"Accuracy", "MacroF1"})
 DATA_METRICS = frozenset({"CosineMean", "CosineP5", "CosineMin"}) | LABEL_METRICS
 """Metrics that are measured on held-out text."""
 
+_LABELLED = " or ".join(sorted(LABELLED))
 HIGHER_IS_BETTER = DATA_METRICS | {"BatchInvariance"}
 
 
@@ -69,11 +70,11 @@ def _steps(steps: Sequence[Step]) -> Iterator[Problem]:
 
 def _for(task: Task, step: Step, data: Sequence[Dataset], target: Target) -> Iterator[Problem]:
     """Whether a step fits the task, the device and the data."""
-    if step.type == "FineTune" and task != "TextClassification":
+    if step.type == "FineTune" and task not in LABELLED:
         yield Problem(
             "StepNotForTask",
             f"Step {step.name!r}: FineTune learns labels, which a {task} model has none of. "
-            "Use task TextClassification, or Distill, which learns from the model itself.",
+            f"Use task {_LABELLED}, or Distill, which learns from the model itself.",
         )
     if target.device not in DEVICES[step.type]:
         yield Problem(
@@ -115,10 +116,10 @@ def _gates(task: Task, gates: Sequence[Gate], data: Sequence[Dataset]) -> Iterat
     for gate in gates:
         yield from _bounds(gate)
         yield from _gate_data(gate, data)
-        if gate.metric in LABEL_METRICS and task != "TextClassification":
+        if gate.metric in LABEL_METRICS and task not in LABELLED:
             yield Problem(
                 "MetricNotForTask",
-                f"Gate {gate.name!r} measures {gate.metric}, which needs a TextClassification model. "
+                f"Gate {gate.name!r} measures {gate.metric}, which needs a model of task {_LABELLED}. "
                 "Use CosineMean, CosineP5 or CosineMin.",
             )
 

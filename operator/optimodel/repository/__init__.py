@@ -5,6 +5,20 @@ config format.
 """
 
 from .layout import PROBE, Settings, cpus, describe, write
-from .models import Description, configs, interface, lengths
+from .models import Description, configs, interface, lengths, tokenized
+from .tasks import SERVED, Served
 
-__all__ = ["PROBE", "Description", "Settings", "configs", "cpus", "describe", "interface", "lengths", "write"]
+__all__ = [
+    "PROBE",
+    "SERVED",
+    "Description",
+    "Served",
+    "Settings",
+    "configs",
+    "cpus",
+    "describe",
+    "interface",
+    "lengths",
+    "tokenized",
+    "write",
+]

@@ -12,7 +12,8 @@ import msgspec
 
 from .. import backends
 from ..api.spec import Batching
-from .models import Description, configs, interface, lengths
+from .models import Description, configs, interface, lengths, tokenized
+from .tasks import SERVED
 
 PROBE = "probe.py"
 """The probe script, relative to the repository's root. A file: Triton takes every folder there for a model."""
@@ -45,7 +46,7 @@ def describe(artifact: Path) -> Description:
         raise ValueError("model.json: a graph with logits needs labels")
     if description.output == "last_hidden_state" and description.hidden_size < 1:
         raise ValueError("model.json: a graph with last_hidden_state needs hiddenSize")
-    if (description.output == "logits") != (description.task == "TextClassification"):
+    if description.output != SERVED[description.task].output:
         raise ValueError(f"model.json: {description.task} cannot be answered from {description.output}")
     return description
 
@@ -73,7 +74,7 @@ def write(artifact: Path, settings: Settings, out: Path) -> None:
 
 def _write_tokenizer(artifact: Path, description: Description, settings: Settings, folder: Path) -> None:
     sizes = lengths(settings.batching.length_buckets, description.max_length)
-    values = {"inputs": description.inputs, "lengths": sizes, "padTokenId": description.pad_token_id}
+    values = {"outputs": tokenized(description), "lengths": sizes, "padTokenId": description.pad_token_id}
     _write_python("tokenizer", values, folder)
     _link(artifact / "tokenizer.json", folder / "tokenizer.json")
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import msgspec
 
 from ..api.contract import Tensor
 from ..api.spec import Batching, Task
+from .tasks import SERVED
 
 
 class Description(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=False):
@@ -27,10 +29,12 @@ class Description(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fi
 
 def interface(description: Description) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """Inputs and outputs of the public model, without the batch dimension."""
-    text = (Tensor("TEXT", "BYTES", (1,)),)
-    if description.task == "TextClassification":
-        return text, (Tensor("SCORES", "FP32", (len(description.labels),)), Tensor("LABEL", "BYTES", (1,)))
-    return text, (Tensor("EMBEDDING", "FP32", (description.hidden_size,)),)
+    return (Tensor("TEXT", "BYTES", (1,)),), SERVED[description.task].answers(description)
+
+
+def tokenized(description: Description) -> tuple[str, ...]:
+    """What the tokenizer gives: the graph's inputs, and what the head reads beside its output."""
+    return tuple(dict.fromkeys((*description.inputs, *SERVED[description.task].beside)))
 
 
 def lengths(wanted: tuple[int, ...], max_length: int) -> tuple[int, ...]:
@@ -54,19 +58,16 @@ def _tensor(name: str, datatype: str, *dims: int) -> dict[str, Any]:
     return {"name": name, "dataType": datatype, "dims": list(dims)}
 
 
-def _ids(description: Description) -> list[dict[str, Any]]:
-    return [_tensor(name, "TYPE_INT64", -1) for name in description.inputs]
+def _integers(names: Iterable[str]) -> list[dict[str, Any]]:
+    return [_tensor(name, "TYPE_INT64", -1) for name in names]
 
 
 def _graph_output(description: Description) -> dict[str, Any]:
-    if description.output == "logits":
-        return _tensor("logits", "TYPE_FP32", len(description.labels))
-    return _tensor("last_hidden_state", "TYPE_FP32", -1, description.hidden_size)
+    return _tensor(description.output, "TYPE_FP32", *SERVED[description.task].dims(description))
 
 
 def _head_inputs(description: Description) -> list[dict[str, Any]]:
-    mask = [] if description.output == "logits" else [_tensor("attention_mask", "TYPE_INT64", -1)]
-    return [_graph_output(description), *mask]
+    return [_graph_output(description), *_integers(SERVED[description.task].beside)]
 
 
 def _public(tensors: tuple[Tensor, ...]) -> list[dict[str, Any]]:
@@ -84,10 +85,10 @@ def _cpu() -> list[dict[str, Any]]:
 
 def _ensemble(model: str, description: Description, batch: int) -> dict[str, Any]:
     texts, answers = interface(description)
-    ids = {name: name for name in description.inputs}
+    ids, tokens = ({name: name for name in names} for names in (description.inputs, tokenized(description)))
     head = [tensor["name"] for tensor in _head_inputs(description)]
     steps = [
-        (f"{model}-tokenizer", {"TEXT": "TEXT"}, ids),
+        (f"{model}-tokenizer", {"TEXT": "TEXT"}, tokens),
         (f"{model}-core", ids, {description.output: description.output}),
         (f"{model}-head", {name: name for name in head}, {answer.name: answer.name for answer in answers}),
     ]
@@ -107,7 +108,7 @@ def _tokenizer(model: str, description: Description, batch: int) -> dict[str, An
         **_base(f"{model}-tokenizer", batch),
         "backend": "python",
         "input": _public(texts),
-        "output": _ids(description),
+        "output": _integers(tokenized(description)),
         "instanceGroup": _cpu(),
     }
 
@@ -127,7 +128,7 @@ def _core(model: str, description: Description, batch: int, sizes: tuple[int, ..
     return {
         **_base(f"{model}-core", batch),
         "backend": "onnxruntime",
-        "input": _ids(description),
+        "input": _integers(description.inputs),
         "output": [_graph_output(description)],
         "instanceGroup": _cpu(),
         **({"dynamicBatching": {}} if batch > 1 else {}),

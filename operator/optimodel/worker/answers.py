@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import msgspec
 import numpy as np
 import onnxruntime as ort
 
@@ -33,6 +34,7 @@ class Answerer:
         self.description = repository.describe(folder)
         self.session = session(folder / "model.onnx", threads)
         self.threads = threads
+        self._settings = msgspec.to_builtins(self.description)
         self._lengths = repository.lengths(batching.length_buckets, self.description.max_length)
         self._tokenizer = arithmetic.load_tokenizer(str(folder / "tokenizer.json"), self.description.max_length)
 
@@ -42,16 +44,18 @@ class Answerer:
         return int(self._tokenizer.get_vocab_size())
 
     def encode(self, texts: Sequence[str]) -> dict[str, Array]:
-        """The graph's inputs for one batch, padded to one bucket."""
+        """What the tokenizer gives for one batch, padded to one bucket."""
         d = self.description
-        return arithmetic.encode(self._tokenizer, texts, d.inputs, self._lengths, d.pad_token_id)
+        return arithmetic.encode(self._tokenizer, texts, repository.tokenized(d), self._lengths, d.pad_token_id)
 
     def run(self, inputs: dict[str, Array]) -> Array:
-        """Answers (vectors or scores) for encoded texts."""
-        (raw,) = self.session.run(None, inputs)
-        if self.description.task == "TextClassification":
-            return arithmetic.softmax(raw)
-        return arithmetic.embed(raw, inputs["attention_mask"], self.description.pooling, self.description.normalize)
+        """Answers (vectors, or scores of texts or of their words) for encoded texts."""
+        (raw,) = self.session.run(None, {name: inputs[name] for name in self.description.inputs})
+        return arithmetic.answer(self._settings, inputs | {self.description.output: raw})
+
+    def public(self, answers: Array) -> dict[str, Array]:
+        """Answers as the tensors that are served, by name."""
+        return arithmetic.outputs(self._settings, answers)
 
     def alone(self, text: str) -> Array:
         """The answer to one text in a batch of its own."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from statistics import fmean, median
+from statistics import median
 from typing import Any
 
 import msgspec
@@ -13,13 +13,13 @@ import numpy as np
 
 from optimodel.api.contract import Figures, Golden
 from optimodel.api.spec import Shape
-from optimodel.recipes.gates import Key, Measurement, decimal, quantile
-from optimodel.recipes.paired import Pairs, f1
+from optimodel.recipes.gates import Key, Measurement, decimal
+from optimodel.recipes.paired import Pairs
 
 from .answers import Answerer, Array, cosines
-from .dataset import Row
-from .errors import Failure
 from .latency import Latency, measure
+from .quality import measured
+from .rows import Row
 
 INVARIANT = 0.9999
 """Smallest cosine at which an answer counts as independent of its batch neighbours."""
@@ -64,8 +64,8 @@ def evaluate(
         told = partial(_told, report, done, total)
         before, after = _answers(base, best, rows, told)
         done += len(rows)
-        found, quality = _quality(before, after, rows, base.description.labels, name)
-        measurements |= found
+        found, quality = measured(before, after, rows, base.description.labels, name)
+        measurements |= {(metric, name): measurement for metric, measurement in found.items()}
         details["data"][name] = quality
         figures = figures if figures.samples else _with_quality(figures, quality)
     invariance = batch_invariance(best)
@@ -86,57 +86,16 @@ def _told_latency(report: Callable[[int, str], None], total: int, number: int) -
     report(80 + 20 * number // total, f"latency at {number} of {total} shapes")
 
 
-def _answers(base: Answerer, best: Answerer, rows: Sequence[Row], done: Callable[[int], None]) -> tuple[Array, Array]:
+def _answers(
+    base: Answerer, best: Answerer, rows: Sequence[Row], done: Callable[[int], None]
+) -> tuple[list[Array], list[Array]]:
     before, after = [], []
     for number, row in enumerate(rows):
         before.append(base.alone(row.text))
         after.append(best.alone(row.text))
         if number % 10 == 0:
             done(number)
-    return np.stack(before), np.stack(after)
-
-
-def _quality(
-    before: Array, after: Array, rows: Sequence[Row], labels: Sequence[str], name: str
-) -> tuple[dict[Key, Measurement | Pairs], dict[str, Any]]:
-    found = sorted(float(c) for c in cosines(before, after))
-    quality: dict[str, Any] = {
-        "samples": len(found),
-        "cosineMean": fmean(found),
-        "cosineP5": quantile(found, 0.05),
-        "cosineMin": found[0],
-    }
-    measurements: dict[Key, Measurement | Pairs] = {
-        ("CosineMean", name): Measurement("Mean", tuple(found)),
-        ("CosineP5", name): Measurement("Quantile", tuple(found), 0.05),
-        ("CosineMin", name): Measurement("Exact", (found[0],)),
-    }
-    if labels and all(row.label is not None for row in rows):
-        truth = [_label(row, labels, name) for row in rows]
-        chosen = [found.argmax(axis=1).tolist() for found in (before, after)]
-        pairs = Pairs.of(truth, *chosen)
-        measurements["Accuracy", name] = measurements["MacroF1", name] = pairs
-        quality |= {
-            "accuracy": fmean(a == t for a, t in zip(chosen[1], truth, strict=True)),
-            "baselineAccuracy": fmean(b == t for b, t in zip(chosen[0], truth, strict=True)),
-            "macroF1": f1(pairs.cells, 2),
-            "baselineMacroF1": f1(pairs.cells, 1),
-            "confusion": {"labels": list(labels), "cells": [[*cell, n] for cell, n in sorted(pairs.cells.items())]},
-        }
-    return measurements, quality
-
-
-def _label(row: Row, labels: Sequence[str], name: str) -> int:
-    """The label's index: by its name, else the number that it is."""
-    text = str(row.label)
-    if text in labels:
-        return labels.index(text)
-    if text.isdecimal() and int(text) < len(labels):
-        return int(text)
-    known = ", ".join(labels[:10])
-    raise Failure(
-        "LabelsUnknown", f"Dataset {name!r} has label {row.label!r}; the model knows {known}. Rename the labels."
-    )
+    return before, after
 
 
 def batch_invariance(answerer: Answerer) -> float:
@@ -144,14 +103,13 @@ def batch_invariance(answerer: Answerer) -> float:
     inputs = answerer.encode(PROBES)
     together = answerer.run(inputs)
     alone = np.concatenate([answerer.run({k: v[i : i + 1] for k, v in inputs.items()}) for i in range(len(PROBES))])
-    return float(cosines(together, alone).min())
+    return float(cosines(*(found.reshape(len(PROBES), -1) for found in (together, alone))).min())
 
 
 def golden(answerer: Answerer) -> Golden:
-    """The remembered answer of an artifact: the first eight values, padded as served."""
-    output = "SCORES" if answerer.description.task == "TextClassification" else "EMBEDDING"
-    head = tuple(f"{value:.6f}" for value in answerer.alone(PROBES[0])[:8])
-    return Golden(PROBES[0], output, head)
+    """The remembered answer of an artifact: the first eight values of its first output, padded as served."""
+    output, values = next(iter(answerer.public(answerer.alone(PROBES[0])[None]).items()))
+    return Golden(PROBES[0], output, tuple(f"{value:.6f}" for value in values[0][:8]))
 
 
 def _latency(

@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from optimodel.api.spec import Task
+
 from .errors import Failure
+from .tasks import KINDS
 from .training import families
 
 OPTIONS = {"local_files_only": True, "trust_remote_code": False}
 
 
-def load(source: Path, task: str, *, attention: str = "eager", labels: Sequence[str] = ()) -> tuple[Any, Any]:
+def load(source: Path, task: Task, *, attention: str = "eager", labels: Sequence[str] = ()) -> tuple[Any, Any]:
     """The model (eval mode, fp32, heads that are all zero cut out) and its tokenizer. With `labels` it is a classifier with a new
     head for them, drawn from torch's generator. Raises `Failure`."""
     model, loaded = _model(source, task, attention, labels)
@@ -54,19 +57,18 @@ def load_tokenizer(source: Path) -> Any:
     return tokenizer
 
 
-def _model(source: Path, task: str, attention: str, labels: Sequence[str]) -> tuple[Any, dict[str, Any]]:
+def _model(source: Path, task: Task, attention: str, labels: Sequence[str]) -> tuple[Any, dict[str, Any]]:
     import torch
-    from transformers import AutoModel, AutoModelForSequenceClassification
+    import transformers
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    kind = AutoModelForSequenceClassification if task == "TextClassification" else AutoModel
     head = (
         {"id2label": dict(enumerate(labels)), "label2id": {name: n for n, name in enumerate(labels)}} if labels else {}
     )
     try:
-        model, loaded = kind.from_pretrained(
+        model, loaded = getattr(transformers, KINDS[task].loader).from_pretrained(
             source,
             attn_implementation=attention,
             dtype=torch.float32,

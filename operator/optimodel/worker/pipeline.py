@@ -22,8 +22,10 @@ from .board import Board, log
 from .checkpoints import Checkpoint
 from .errors import Failure
 from .report import Report, facts
+from .rows import Row
 from .shelf import Shelf
 from .source import check_folder, fetch, weight_bytes
+from .tasks import KINDS
 
 BASELINE = ".baseline"
 """Folder and name of the baseline's Export where it is none of the pipeline's own; no step of a user begins with a dot."""
@@ -52,7 +54,7 @@ class Pipeline:
     ) -> None:
         self.job, self.store, self.board, self.work = job, store, board, work
         self.environ, self.threads = environ, threads
-        self.shelf = Shelf(job.data, environ)
+        self.shelf = Shelf(job.data, environ, reader=KINDS[job.task].reader)
         self.data_digest = ""
         self.notes: dict[str, Any] = {}
         self.made: list[tuple[str, int]] = []
@@ -245,7 +247,7 @@ class Pipeline:
             artifact, verdicts, evidence.figures, evidence.details | {"steps": self.notes, "baseline": baseline.digest}
         )
 
-    def _evidence(self, name: str) -> list[dataset.Row]:
+    def _evidence(self, name: str) -> list[Row]:
         """The rows to measure on: more of them where a gate counts right answers, which tell little each."""
         metrics = {g.metric for g in self.job.gates if recipes.gate_dataset(g, self.job.data) == name}
         counted = bool(metrics & recipes.LABEL_METRICS)

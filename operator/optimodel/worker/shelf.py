@@ -11,15 +11,21 @@ from optimodel.recipes import data as names
 from optimodel.recipes import identity
 
 from . import dataset
-from .dataset import Row
 from .errors import Failure
+from .rows import TEXT, Reader, Row
 
 
 class Shelf:
     """Rows by `DATASET` or `DATASET/PART`. Methods raise `Failure`."""
 
-    def __init__(self, data: Sequence[Dataset], environ: Mapping[str, str], mount: Path = Path(DATA_MOUNT)) -> None:
-        self._data, self._environ, self._mount = data, environ, mount
+    def __init__(
+        self,
+        data: Sequence[Dataset],
+        environ: Mapping[str, str],
+        mount: Path = Path(DATA_MOUNT),
+        reader: Reader = TEXT,
+    ) -> None:
+        self._data, self._environ, self._mount, self._reader = data, environ, mount, reader
         self._rows: dict[str, list[Row]] = {}
 
     def rows(self, name: str) -> list[Row]:
@@ -35,7 +41,7 @@ class Shelf:
                 assert found.split is not None
                 self._rows[name] = dataset.part(self.rows(found.name), found.split, part, found.name)
             else:
-                self._rows[name] = dataset.load(found, self._environ, self._mount)
+                self._rows[name] = dataset.load(found, self._environ, self._mount, self._reader)
         return self._rows[name]
 
     def digest(self, used: Iterable[str]) -> str:

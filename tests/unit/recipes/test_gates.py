@@ -8,7 +8,8 @@ import random
 import pytest
 
 from optimodel.api.spec import Gate
-from optimodel.recipes.gates import Measurement, decimal, interval, judge
+from optimodel.recipes.gates import Measurement, accuracy, decimal, interval, judge
+from optimodel.recipes.paired import Pairs
 
 
 def verdict(gate, measurement, dataset="eval"):
@@ -73,7 +74,8 @@ def test_proportions_cover_too():
     chance = random.Random(3)
     hits = 0
     for _ in range(400):
-        found = interval(Measurement("Proportion", tuple(float(chance.random() < 0.9) for _ in range(150))), 0.95)
+        answers = [int(chance.random() < 0.9) for _ in range(150)]
+        found = accuracy(Pairs.of([1] * 150, [1] * 150, answers), 0.95)
         assert found is not None
         hits += found.low <= 0.9 <= found.high
     assert hits >= 370

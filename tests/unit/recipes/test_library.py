@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 import pytest
@@ -10,7 +11,7 @@ import yaml
 
 from optimodel import recipes as rules
 from optimodel.api.sources import S3, Dataset, Part, Split
-from optimodel.api.spec import Optimization, RecipeRef, RecipeSpec
+from optimodel.api.spec import Optimization, RecipeRef, RecipeSpec, Task
 from optimodel.recipes.resolve import resolve
 
 FILES = sorted((Path(__file__).parents[3] / "charts" / "optimodel" / "files" / "recipes").glob("*.yaml"))
@@ -33,7 +34,7 @@ def resolved(path: Path, task: str) -> Optimization:
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_each_is_legal_and_says_what_it_is_for(path: Path) -> None:
     spec = recipe(path)
-    for task in spec.tasks or ("TextEmbedding", "TextClassification"):
+    for task in spec.tasks or get_args(Task):
         found = resolved(path, task)
         assert rules.check(task, found.steps, found.gates, (QUESTIONS,)) == ()
     assert spec.description and all(p.description for p in spec.parameters)

@@ -116,3 +116,29 @@ def test_equal_answers_to_few_rows_prove_nothing(metric):
     equal = {(k, k, k): 4 for k in range(3)}
     assert verdict(Pairs(equal), metric).verdict == "Inconclusive"
     assert verdict(Pairs(dict.fromkeys(equal, 400)), metric).verdict == "Pass"
+
+
+def test_words_of_one_text_are_not_independent_evidence():
+    """Texts of 20 words of which none or all are lost: intervals of texts hold the truth, intervals of words do not."""
+    chance, held = random.Random(3), {"texts": 0, "words": 0}
+    for _ in range(200):
+        lost = [chance.random() < 0.1 for _ in range(100)]
+        after = [int(gone) for gone in lost for _ in range(20)]
+        right = [0] * len(after)
+        for name, sizes in (("texts", [20] * 100), ("words", ())):
+            found = accuracy_drop(Pairs.of(right, right, after, sizes), 0.95)
+            held[name] += found.low <= 0.1 <= found.high
+            assert found.value == pytest.approx(sum(lost) / 100)
+            assert found.samples == (100 if sizes else 2000)
+    assert held["texts"] >= 180 and held["words"] < 100
+    assert Pairs.of([0, 0, 0], [0, 0, 0], [0, 0, 0], [1, 1, 1]) == Pairs.of([0, 0, 0], [0, 0, 0], [0, 0, 0])
+
+
+def test_gates_on_words_take_intervals_of_texts():
+    truth = [0, 1] * 500
+    after = [1 - t if n % 100 < 10 else t for n, t in enumerate(truth)]
+    pairs = Pairs.of(truth, truth, after, [10] * 100)
+    gates = (Gate("a", "Accuracy", min="0.8"), Gate("f", "MacroF1", min="0.8"), Gate("d", "MacroF1", max_drop="0.3"))
+    for found in judge(gates, {("Accuracy", "d"): pairs, ("MacroF1", "d"): pairs}, dict.fromkeys("afd", "d")):
+        assert (found.verdict, found.samples) == ("Pass", 100)
+        assert float(found.high) - float(found.low) > 0.08, "as wide as 100 texts make it, not 1000 words"

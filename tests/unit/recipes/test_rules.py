@@ -106,6 +106,12 @@ def test_every_technique_in_its_order_is_legal():
         Gate("f1", "MacroF1", data="questions/test", min="0.8"),
     )
     assert reasons("TextClassification", steps, gates, (QUESTIONS,)) == []
+    assert reasons("TokenClassification", steps, gates, (QUESTIONS,)) == []
+    assert reasons("TextEmbedding", steps, gates, (QUESTIONS,)) == [
+        "StepNotForTask",
+        "MetricNotForTask",
+        "MetricNotForTask",
+    ]
     assert recipes.evidence(steps, gates, (QUESTIONS,)) == ("questions/test",)
     assert recipes.evidence(steps, (), (QUESTIONS, TREC)) == ("questions/test",), "what no step reads"
     assert recipes.evidence((tune("questions"),), (), (QUESTIONS,)) == ()

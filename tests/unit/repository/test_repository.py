@@ -37,6 +37,9 @@ CLASSIFICATION = {
 }
 
 
+WORDS = {**CLASSIFICATION, "task": "TokenClassification"}
+
+
 def artifact(folder: Path, description: dict[str, Any]) -> Path:
     folder.mkdir()
     (folder / "model.json").write_text(json.dumps(description))
@@ -73,6 +76,19 @@ def test_classification_gives_scores_and_label(tmp_path: Path) -> None:
     assert [(t.name, list(t.dims)) for t in config(out, "q").output] == [("SCORES", [2]), ("LABEL", [1])]
     assert interface(describe(tmp_path / "artifact"))[1][0].datatype == "FP32"
     assert [t.name for t in config(out, "q-core").input] == ["input_ids", "attention_mask"]
+
+
+def test_words_are_found_by_the_tokenizer_and_labelled_by_the_head(tmp_path: Path) -> None:
+    out = tmp_path / "models"
+    write(artifact(tmp_path / "artifact", WORDS), Settings("q", Batching()), out)
+    assert [(t.name, list(t.dims)) for t in config(out, "q").output] == [("SCORE", [-1]), ("LABEL", [-1])]
+    assert [t.name for t in config(out, "q-tokenizer").output] == ["input_ids", "attention_mask", "word_tokens"]
+    assert [(t.name, list(t.dims)) for t in config(out, "q-core").output] == [("logits", [-1, 2])]
+    assert [t.name for t in config(out, "q-core").input] == ["input_ids", "attention_mask"]
+    assert [t.name for t in config(out, "q-head").input] == ["logits", "word_tokens"]
+    steps = config(out, "q").ensemble_scheduling.step
+    assert steps[0].output_map["word_tokens"] == steps[2].input_map["word_tokens"] == "word_tokens"
+    assert json.loads((out / "probe.json").read_text())["outputs"] == {"SCORE": -1, "LABEL": -1}
 
 
 def test_core_batches_without_delay_or_queue_policy(rendered: Path) -> None:

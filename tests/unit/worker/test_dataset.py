@@ -41,7 +41,7 @@ def test_csv_with_quotes_newlines_and_own_columns(tmp_path):
 
 
 def test_files_that_are_not_read_say_what_is(tmp_path):
-    assert ".jsonl" in refused("DataInvalid", dataset.load, write(tmp_path, "a.parquet", "PAR1"), {}, tmp_path)
+    assert ".parquet" in refused("DataInvalid", dataset.load, write(tmp_path, "a.xlsx", "PK"), {}, tmp_path)
     refused("DataInvalid", dataset.load, write(tmp_path, "a.csv", 'text\n"open'), {}, tmp_path)
     refused("DataInvalid", dataset.load, write(tmp_path, "a.jsonl", '{"text": "a", "label": true}'), {}, tmp_path)
 

@@ -116,6 +116,18 @@ def test_classification_needs_a_head(folder, tmp_path):
     refused(lambda: fetched(folder, tmp_path, "TextClassification"), "UnsupportedArchitecture")
 
 
+def test_words_need_a_head_of_their_own_unless_a_step_makes_it(folder, tmp_path):
+    made_for_texts = CONFIG | {"architectures": ["BertForSequenceClassification"], "id2label": {"0": "a", "1": "b"}}
+    (folder / "config.json").write_text(json.dumps(made_for_texts))
+    message = refused(lambda: fetched(folder, tmp_path, "TokenClassification"), "UnsupportedArchitecture")
+    assert "BertForSequenceClassification" in message and "FineTune" in message
+    assert check_folder(tmp_path / "out", "TokenClassification", headless=True) == made_for_texts
+    (tmp_path / "out" / "config.json").write_text(
+        json.dumps(CONFIG | {"architectures": ["BertForTokenClassification"]})
+    )
+    assert check_folder(tmp_path / "out", "TokenClassification")["model_type"] == CONFIG["model_type"]
+
+
 def test_missing_things(folder, tmp_path):
     nowhere = Source(pvc=PVC("claim", "models/none"))
     refused(

@@ -13,7 +13,7 @@ from arithmetic import BadText, decode, encode, load_tokenizer
 
 
 class TritonPythonModel:
-    """One request = one padded tensor per graph input; a bad text is that request's error alone."""
+    """One request = one padded tensor per output; a bad text is that request's error alone."""
 
     def initialize(self, args):
         here = Path(args["model_repository"]) / args["model_version"]
@@ -28,7 +28,7 @@ class TritonPythonModel:
             values = pb_utils.get_input_tensor_by_name(request, "TEXT").as_numpy()
             texts = [decode(value) for value in values.reshape(-1)]
             arrays = encode(
-                self.tokenizer, texts, self.settings["inputs"], self.settings["lengths"], self.settings["padTokenId"]
+                self.tokenizer, texts, self.settings["outputs"], self.settings["lengths"], self.settings["padTokenId"]
             )
             tensors = [pb_utils.Tensor(name, np.ascontiguousarray(array)) for name, array in arrays.items()]
             return pb_utils.InferenceResponse(tensors)

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+from ..tasks import KINDS
 from .document import Report
 from .words import clean, comparison, flat, meaning, megabytes, number
 
@@ -25,10 +26,10 @@ def card(report: Report) -> str:
 
 def _head(report: Report) -> Iterator[str]:
     """JSON strings are YAML strings."""
-    task = report.job.task if report.job else ""
     yield "---"
     yield "library_name: onnx"
-    yield f"pipeline_tag: {'text-classification' if task == 'TextClassification' else 'feature-extraction'}"
+    names = [kind.pipeline for task, kind in KINDS.items() if report.job and task == report.job.task]
+    yield from (f"pipeline_tag: {name}" for name in names)
     repo = (report.job.source if report.job else {}).get("huggingFace")
     if repo:
         yield f"base_model: {json.dumps(repo[0])}"

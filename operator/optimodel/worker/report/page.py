@@ -186,9 +186,9 @@ def _confusion(name: str, quality: Mapping[str, Any]) -> Markup:
     left = sum(cell[3] for cell in changed[MAX_CHANGES:])
     return _section(
         f"Changed answers on {name}",
-        table(("label", "rows", "right before", "right after", "lost", "won"), by_label, class_="labels"),
-        table(("truth", "before", "after", "rows", ""), shown, class_="changes") if shown else tag("p", "None."),
-        tag("p", f"{left} more rows changed in rarer ways.", class_="note") if left else Markup(""),
+        table(("label", "answers", "right before", "right after", "lost", "won"), by_label, class_="labels"),
+        table(("truth", "before", "after", "answers", ""), shown, class_="changes") if shown else tag("p", "None."),
+        tag("p", f"{left} more answers changed in rarer ways.", class_="note") if left else Markup(""),
     )
 
 

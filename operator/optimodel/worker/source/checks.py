@@ -9,11 +9,12 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from optimodel.api.spec import Task
+from optimodel.api.spec import LABELLED, Task
 from optimodel.artifacts import UnsafePath
 from optimodel.artifacts.manifest import safe
 
 from ..errors import Failure
+from ..tasks import KINDS
 
 Listing = Mapping[str, int]
 """File name -> size in bytes (0 = unknown)."""
@@ -132,16 +133,16 @@ def safe_name(name: Any) -> str:
 
 
 def _check_head(config: Mapping[str, Any], task: Task, headless: bool) -> None:
-    if task != "TextClassification":
+    if task not in LABELLED:
         return
-    made_for = config.get("architectures") or ["nothing"]
-    if headless and not made_for[0].endswith("ForSequenceClassification"):
+    wanted, made_for = KINDS[task].architecture, (config.get("architectures") or ["nothing"])[0]
+    if headless and not made_for.endswith(wanted):
         return
-    if not made_for[0].endswith("ForSequenceClassification"):
+    if not made_for.endswith(wanted):
         raise Failure(
             "UnsupportedArchitecture",
-            f"Task TextClassification needs a model with a classification head, not {made_for[0]}. "
-            "Begin the steps with a FineTune, which makes one, or use task TextEmbedding.",
+            f"Task {task} needs a model with a head of its own (…{wanted}), not {made_for}. "
+            "Begin the steps with a FineTune, which makes one, or use the task that the model was made for.",
         )
     if config.get("problem_type") not in (None, "single_label_classification") or len(config.get("id2label", "..")) < 2:
         raise Failure(

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from optimodel.api.spec import Task
+from optimodel import repository
+from optimodel.api.spec import LABELLED, Task
 
 from ..errors import Failure
 from ..source.checks import POOLING, read_json
@@ -30,10 +31,11 @@ def describe(source: Path, config: Mapping[str, Any], task: Task, tokenizer: Any
         "padTokenId": 0 if pad is None else pad,
         "hiddenSize": config.get("hidden_size") or config.get("dim"),
     }
-    if task == "TextClassification":
-        return found | {"output": "logits", "labels": _labels(config)}
+    found["output"] = repository.SERVED[task].output
+    if task in LABELLED:
+        return found | {"labels": _labels(config)}
     pooling, normalize = _pooling(source)
-    return found | {"output": "last_hidden_state", "pooling": pooling, "normalize": normalize, "labels": []}
+    return found | {"pooling": pooling, "normalize": normalize, "labels": []}
 
 
 def max_length(source: Path, config: Mapping[str, Any], tokenizer: Any) -> int:

@@ -8,9 +8,8 @@ from pathlib import Path
 from optimodel.api.steps import Distill
 
 from ..errors import Failure
-from ..training import families, folders, freezing, labels, loop, losses
-from ..training.batches import Texts, encode
-from ..training.folders import Subject
+from ..training import families, folders, freezing, loop, losses
+from ..training.encoding import encoded
 from ..training.teacher import Teacher
 from .technique import Context, Technique
 
@@ -22,7 +21,8 @@ def run(settings: Distill, source: Path, out: Path, context: Context) -> None:
     kept = kept_layers(settings, len(families.layers(teacher.model)))
     student = folders.copy(teacher)
     families.keep_layers(student.model, kept)
-    texts = _texts(settings, teacher, context)
+    context.report(3, "tokenising")
+    texts = encoded(teacher, context.data(settings.data), settings.data, settings.training.max_length)
     share = float(settings.soft) if texts.labels is not None else 1.0
     hidden = float(settings.hidden)
     asked = Teacher(teacher, kept if hidden > 0 else ()) if share > 0 or hidden > 0 else None
@@ -50,20 +50,6 @@ def kept_layers(settings: Distill, depth: int) -> Sequence[int]:
             f"keepLayers is {list(wanted)}, but the model has layers 0 to {depth - 1}. Name some of them, in ascending order.",
         )
     return wanted
-
-
-def _texts(settings: Distill, teacher: Subject, context: Context) -> Texts:
-    """The data; with labels where the task has any and every row carries one."""
-    rows = context.data(settings.data)
-    context.report(3, "tokenising")
-    numbers = None
-    if context.task == "TextClassification" and all(row.label is not None for row in rows):
-        config = teacher.model.config
-        names = [config.id2label[n] for n in range(config.num_labels)]
-        numbers = labels.numbered(rows, names, settings.data)
-    longest = min(settings.training.max_length, int(teacher.description["maxLength"]))
-    pad = int(teacher.description["padTokenId"])
-    return encode(teacher.tokenizer, [row.text for row in rows], longest, pad, numbers)
 
 
 TECHNIQUE = Technique(revision=1, tools=("torch", "transformers"), run=run)

@@ -10,10 +10,12 @@ from typing import Any
 
 from optimodel.api.steps import Adversarial, FineTune
 
-from ..dataset import Row
+from ..rows import Row
 from ..source.checks import read_json
+from ..tasks import KINDS
 from ..training import adapters, adversarial, families, folders, freezing, labels, loop, losses
-from ..training.batches import Texts, encode
+from ..training.batches import Texts
+from ..training.encoding import encoded
 from ..training.folders import Subject
 from .technique import Context, Technique
 
@@ -26,13 +28,12 @@ def run(settings: FineTune, source: Path, out: Path, context: Context) -> None:
     import torch
 
     rows = context.data(settings.data)
-    new = _new_head(settings, source, rows)
+    new = _new_head(settings, source, rows, context)
     torch.manual_seed(settings.training.seed)
     context.report(1, "loading")
-    subject = folders.open_folder(source, "TextClassification", context, labels=new)
-    names = [subject.model.config.id2label[n] for n in range(subject.model.config.num_labels)]
+    subject = folders.open_folder(source, context.task, context, labels=new)
     context.report(3, "tokenising")
-    texts = _texts(settings, subject, rows, names)
+    texts = encoded(subject, rows, settings.data, settings.training.max_length)
     context.note("rows", len(texts))
     if settings.adversarial is None:
         _train(settings, subject, texts, context)
@@ -42,25 +43,18 @@ def run(settings: FineTune, source: Path, out: Path, context: Context) -> None:
     folders.save(subject, out, context)
 
 
-def _new_head(settings: FineTune, source: Path, rows: Sequence[Row]) -> list[str]:
+def _new_head(settings: FineTune, source: Path, rows: Sequence[Row], context: Context) -> list[str]:
     """Labels of the head to be made: none where the source has one that this method keeps."""
     architectures = read_json(source / "config.json").get("architectures") or [""]
     known = labels.of(rows, settings.data)
-    kept = str(architectures[0]).endswith("ForSequenceClassification") and settings.method != "Head"
+    kept = str(architectures[0]).endswith(KINDS[context.task].architecture) and settings.method != "Head"
     return [] if kept else known
 
 
-def _texts(settings: FineTune, subject: Subject, rows: Sequence[Row], names: Sequence[str]) -> Texts:
-    numbers = labels.numbered(rows, names, settings.data)
-    longest = min(settings.training.max_length, int(subject.description["maxLength"]))
-    return encode(
-        subject.tokenizer, [row.text for row in rows], longest, int(subject.description["padTokenId"]), numbers
-    )
-
-
 def _train(settings: FineTune, subject: Subject, texts: Texts, context: Context) -> None:
-    """Train by the method; adversarially if the settings say so."""
-    if settings.method == "Head" and settings.adversarial is None:
+    """Train by the method; adversarially if the settings say so. A head that reads the first token alone needs the body once."""
+    once = settings.adversarial is None and not KINDS[subject.task].words
+    if settings.method == "Head" and once:
         outcome = _train_head(settings, subject, texts, context)
     else:
         outcome = _train_model(settings, subject, texts, context)

@@ -13,8 +13,8 @@ from typing import Any
 
 from optimodel.api.spec import Task
 
-from ..dataset import Row
 from ..errors import Failure
+from ..rows import Row
 
 VERIFY_TIMEOUT_S = 600
 

@@ -10,6 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from optimodel.api.spec import LABELLED
+from optimodel.repository import SERVED
+from optimodel.worker.tasks import KINDS, made_for
+
 
 def main(result: str, reference: str) -> None:
     """Print `{"maxDifference": ..., "minCosine": ...}`; a result that does not load ends the process with its error."""
@@ -38,22 +42,23 @@ def _graph_answer(graph: Path, inputs: dict[str, Any]) -> Any:
 def _folder_answer(folder: Path, inputs: dict[str, Any]) -> Any:
     """As transformers alone loads it; the tokenizer has to load too, and to know no more tokens than the model."""
     import torch
-    from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+    import transformers
+    from transformers import AutoConfig, AutoTokenizer
 
     torch.set_num_threads(1)
     options = {"local_files_only": True, "trust_remote_code": False}
     config = AutoConfig.from_pretrained(folder, **options)
-    classifier = str((config.architectures or [""])[0]).endswith("ForSequenceClassification")
-    kind = AutoModelForSequenceClassification if classifier else AutoModel
-    model, loaded = kind.from_pretrained(folder, use_safetensors=True, output_loading_info=True, **options)
-    missing = [name for name in loaded["missing_keys"] if classifier or not name.startswith("pooler")]
+    task = made_for(str((config.architectures or [""])[0]))
+    loader = getattr(transformers, KINDS[task].loader)
+    model, loaded = loader.from_pretrained(folder, use_safetensors=True, output_loading_info=True, **options)
+    missing = [name for name in loaded["missing_keys"] if task in LABELLED or not name.startswith("pooler")]
     if missing or loaded["unexpected_keys"] or loaded["mismatched_keys"]:
         raise SystemExit(f"weights do not fit the config: {str(loaded)[:200]}")
     if len(AutoTokenizer.from_pretrained(folder, **options)) > config.vocab_size:
         raise SystemExit("the tokenizer knows more tokens than the model")
     with torch.no_grad():
         found = model.eval()(**{name: torch.from_numpy(value) for name, value in inputs.items()})
-    return (found.logits if classifier else found.last_hidden_state).numpy()
+    return found[SERVED[task].output].numpy()
 
 
 if __name__ == "__main__":

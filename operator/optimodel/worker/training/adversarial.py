@@ -62,7 +62,7 @@ def hardened(subject: Subject, loss: Loss, epsilon: float, weight: float) -> Los
 
 
 def accuracy(subject: Subject, batches: Sequence[Batch], loss: Loss, epsilon: float) -> tuple[float, float]:
-    """Shares of texts that are labelled rightly: as they are, and under the perturbation."""
+    """Shares of texts or words that are labelled rightly: as they are, and under the perturbation."""
     import torch
 
     clean = attacked = total = 0

@@ -4,29 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
+from optimodel.backends.arithmetic import first_tokens
+
+Labels = Sequence[Sequence[int]]
+"""For each text the numbers of its labels."""
 BUCKET = 16
 """Batches whose texts are sorted by length together: larger = less padding, less chance."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Token ids and mask of some texts, shape (texts, tokens); `labels` where there are any, `rows` = positions in the data."""
+    """Token ids and mask of some texts, shape (texts, tokens); `labels` of all answers where there are any, `rows` = positions in
+    the data. `answering` is the mask of tokens that answer for a word, `answers` the number of answers a text."""
 
     ids: Any
     mask: Any
     labels: Any
     rows: Any
+    answering: Any
+    answers: Sequence[int]
 
 
 @dataclass(frozen=True)
 class Texts:
-    """Tokenised texts, with their labels' numbers where a step needs them."""
+    """Tokenised texts, with their labels' numbers where a step needs them: one a text or, where `places` are given, one for each of
+    these tokens. They are the first tokens of words; no other token is learnt."""
 
     ids: Sequence[Sequence[int]]
     pad: int
-    labels: Sequence[int] | None = None
+    labels: Labels | None = None
+    places: Sequence[Sequence[int]] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -38,11 +48,15 @@ class Texts:
         longest = max(len(self.ids[row]) for row in rows)
         ids = torch.full((len(rows), longest), self.pad)
         mask = torch.zeros((len(rows), longest), dtype=torch.long)
+        answering = None if self.places is None else torch.zeros((len(rows), longest), dtype=torch.bool)
         for place, row in enumerate(rows):
             ids[place, : len(self.ids[row])] = torch.tensor(self.ids[row])
             mask[place, : len(self.ids[row])] = 1
-        labels = None if self.labels is None else torch.tensor([self.labels[row] for row in rows])
-        return Batch(ids, mask, labels, torch.tensor(list(rows)))
+            if self.places is not None and answering is not None:
+                answering[place, self.places[row]] = True
+        labels = None if self.labels is None else torch.tensor(list(chain.from_iterable(self.labels[r] for r in rows)))
+        answers = [1 if self.places is None else len(self.places[row]) for row in rows]
+        return Batch(ids, mask, labels, torch.tensor(list(rows)), answering, answers)
 
     def in_order(self, size: int) -> list[Batch]:
         """All rows, the shortest first."""
@@ -51,14 +65,30 @@ class Texts:
 
     def part(self, rows: Sequence[int]) -> Texts:
         """Some of the rows."""
-        labels = None if self.labels is None else [self.labels[row] for row in rows]
-        return Texts([self.ids[row] for row in rows], self.pad, labels)
+        labels, places = ([values[row] for row in rows] if values else None for values in (self.labels, self.places))
+        return Texts([self.ids[row] for row in rows], self.pad, labels, places)
 
 
-def encode(tokenizer: Any, texts: Sequence[str], longest: int, pad: int, labels: Sequence[int] | None = None) -> Texts:
-    """Tokenise texts with special tokens, cut to `longest` tokens."""
-    ids = tokenizer(list(texts), truncation=True, max_length=longest, add_special_tokens=True)["input_ids"]
-    return Texts(ids, pad, labels)
+def encode(
+    tokenizer: Any,
+    texts: Sequence[str],
+    longest: int,
+    pad: int,
+    labels: Labels | None = None,
+    *,
+    words: bool = False,
+) -> Texts:
+    """Tokenise texts with special tokens, cut to `longest` tokens. With `words` each word answers, and `labels` has one for each;
+    words that were cut off have no say, and texts without any are left out."""
+    options = {"truncation": True, "max_length": longest, "return_offsets_mapping": words}
+    found = tokenizer(list(texts), add_special_tokens=True, **options)
+    if not words:
+        return Texts(found["input_ids"], pad, labels)
+    firsts = [first_tokens(text, offsets) for text, offsets in zip(texts, found["offset_mapping"], strict=True)]
+    if labels is not None:
+        labels = [[n for n, at in zip(*pair, strict=True) if at >= 0] for pair in zip(labels, firsts, strict=True)]
+    places = [[place for place in of_text if place >= 0] for of_text in firsts]
+    return Texts(found["input_ids"], pad, labels, places).part([row for row, there in enumerate(places) if there])
 
 
 def shuffled(lengths: Sequence[int], size: int, seed: int, epoch: int) -> list[list[int]]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optimodel.api.spec import Task
+from optimodel.api.spec import LABELLED, Task
+from optimodel.repository import SERVED
 
 from ..errors import Failure
 from ..loading import load
@@ -42,11 +43,12 @@ class Subject:
         return replace(self, model=model)
 
     def answer(self, batch: Batch, *, hidden: bool = False) -> tuple[Any, tuple[Any, ...]]:
-        """What the task answers, logits or pooled vectors, and with `hidden` the last hidden states of every layer."""
+        """What the task answers, logits of texts or of all their words, or pooled vectors, a row each; and with `hidden` the last
+        hidden states of every layer."""
         found = self.model(input_ids=batch.ids, attention_mask=batch.mask, output_hidden_states=hidden)
         states = tuple(found.hidden_states[1:]) if hidden else ()
-        if self.task == "TextClassification":
-            return found.logits, states
+        if self.task in LABELLED:
+            return found.logits if batch.answering is None else found.logits[batch.answering], states
         return pooled(found.last_hidden_state, batch.mask, self.description), states
 
 
@@ -69,7 +71,7 @@ def open_folder(source: Path, task: Task, context: Context, *, labels: Sequence[
     from ..steps import describe
 
     torch.set_num_threads(context.threads)
-    config = check_folder(source, "TextEmbedding" if labels else task)
+    config = check_folder(source, task, headless=bool(labels))
     model, tokenizer = load(source, task, attention="sdpa", labels=labels)
     config |= {"id2label": model.config.id2label}
     return Subject(task, source, model, tokenizer, describe.describe(source, config, task, tokenizer))
@@ -123,7 +125,7 @@ def _save_reference(subject: Subject, path: Path) -> None:
     mask[-1, length // 2 :] = 0
     with torch.no_grad():
         found = subject.model(input_ids=ids, attention_mask=mask)
-    expected = found.logits if subject.task == "TextClassification" else found.last_hidden_state
+    expected = found[SERVED[subject.task].output]
     if not bool(torch.isfinite(expected).all()):
         raise Failure("LossNotFinite", "The model's answers are no longer finite. Lower the learning rate.")
     np.savez(path, expected=expected.numpy(), input_ids=ids.numpy(), attention_mask=mask.numpy())

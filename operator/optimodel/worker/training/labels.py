@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..dataset import Row
 from ..errors import Failure
+from ..rows import Label, Row
 
 
 def of(rows: Sequence[Row], data: str) -> list[str]:
     """Names for a new head, in order. Whole numbers count from 0 and stand for themselves. Raises `Failure`."""
-    found = {row.label for row in rows}
-    if None in found:
+    found = {label for row in rows for label in row.labels}
+    if not all(row.labels for row in rows):
         raise Failure("LabelMissing", f"A row of {data!r} has no label. Name its field in the dataset's `labelField`.")
     if len(found) < 2:
         raise Failure(
@@ -28,15 +28,18 @@ def of(rows: Sequence[Row], data: str) -> list[str]:
     return [str(number) for number in numbers]
 
 
-def numbered(rows: Sequence[Row], names: Sequence[str], data: str) -> list[int]:
-    """Each row's label as a place in `names`. Raises `Failure` for a label that is not there."""
+def numbered(rows: Sequence[Row], names: Sequence[str], data: str) -> list[list[int]]:
+    """Each row's labels as places in `names`. Raises `Failure` for a label that is not there."""
     places = {name: place for place, name in enumerate(names)}
-    found = [row.label if isinstance(row.label, int) else places.get(str(row.label), -1) for row in rows]
-    for row, place in zip(rows, found, strict=True):
-        if not 0 <= place < len(names):
+
+    def place(label: Label) -> int:
+        found = label if isinstance(label, int) else places.get(label, -1)
+        if not 0 <= found < len(names):
             raise Failure(
                 "LabelsMismatch",
-                f"Data {data!r} has label {row.label!r}; the model's head knows {', '.join(names[:10])}. "
+                f"Data {data!r} has label {label!r}; the model's head knows {', '.join(names[:10])}. "
                 "Rename the labels, or let FineTune's method Head make a new head.",
             )
-    return found
+        return found
+
+    return [[place(label) for label in row.labels] for row in rows]

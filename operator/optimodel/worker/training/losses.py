@@ -1,9 +1,11 @@
-"""What a training minimises. Every loss is a mean over the texts of a batch."""
+"""What a training minimises. Every loss is a mean over the answers of a batch: one a text, or one a word."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
+
+from optimodel.api.spec import LABELLED
 
 from .batches import Batch
 from .folders import Subject
@@ -70,7 +72,7 @@ def distillation(student: Subject, teacher: Teacher | None, temperature: float, 
         if teacher is None:
             return total
         wanted, layers = teacher(batch)
-        if student.task == "TextClassification":
+        if student.task in LABELLED:
             total = total + (share if labelled else 1.0) * soft(answer, wanted, temperature)
         else:
             total = total + vectors(answer, wanted)

@@ -18,27 +18,30 @@ class Teacher:
 
     def __init__(self, subject: Subject, kept: Sequence[int]) -> None:
         self.subject, self.kept = subject, kept
-        self._answers: Any = None
+        self._answers: list[Any] | None = None
         self._states: list[Any] = []
 
     def remember(self, texts: Texts) -> bool:
         """Ask once about every text, in an order of its own: a resumed training hears the same. Whether there was room."""
-        import torch
-
-        tokens = sum(len(ids) for ids in texts.ids)
-        if tokens * int(self.subject.model.config.hidden_size) * len(self.kept) * 4 > ROOM:
+        if self._room(texts) > ROOM:
             return False
-        answers: Any = None
+        answers: list[Any] = [None] * len(texts)
         self._states = [None] * len(texts)
         for batch in texts.in_order(BATCH):
             answer, states = self._ask(batch)
-            answers = torch.zeros(len(texts), answer.shape[1]) if answers is None else answers
-            answers[batch.rows] = answer
             ends = batch.mask.sum(1).cumsum(0).tolist()
-            for row, start, end in zip(batch.rows.tolist(), [0, *ends], ends, strict=False):
+            parts = answer.split(list(batch.answers))
+            for row, part, start, end in zip(batch.rows.tolist(), parts, [0, *ends], ends, strict=False):
+                answers[row] = part.clone()
                 self._states[row] = [layer[start:end].clone() for layer in states]
         self._answers = answers
         return True
+
+    def _room(self, texts: Texts) -> int:
+        """Bytes of all hidden states and of the answers to words."""
+        config = self.subject.model.config
+        tokens, words = (sum(map(len, lists)) for lists in (texts.ids, texts.places or ()))
+        return 4 * (tokens * int(config.hidden_size) * len(self.kept) + words * int(config.num_labels))
 
     def __call__(self, batch: Batch) -> tuple[Any, list[Any]]:
         """Answers to a batch, and a matrix (real tokens, width) for each of the layers kept."""
@@ -48,7 +51,7 @@ class Teacher:
             return self._ask(batch)
         rows = batch.rows.tolist()
         states = [torch.cat([self._states[row][place] for row in rows]) for place in range(len(self.kept))]
-        return self._answers[batch.rows], states
+        return torch.cat([self._answers[row] for row in rows]), states
 
     def _ask(self, batch: Batch) -> tuple[Any, list[Any]]:
         import torch

@@ -12,10 +12,11 @@ from optimodel.api.steps import Prune
 from ...errors import Failure
 from ...training import folders
 from ...training.batches import Texts
+from ...training.encoding import encoded
 from ...training.folders import Subject
 from ..technique import Context, Technique
 from . import masks, structure, vocabulary
-from .recover import encoded, recover
+from .recover import recover
 
 MAX_ROWS = 512
 """Rows that importance is measured on, at even distances."""

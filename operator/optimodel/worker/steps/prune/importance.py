@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from optimodel.api.spec import LABELLED
+
 from ...training import families
 from ...training.batches import Batch, Texts
 from ...training.folders import Subject
@@ -61,7 +63,7 @@ def _loss(subject: Subject, batch: Batch, chance: Any) -> Any:
     import torch
 
     answer, _ = subject.answer(batch)
-    if subject.task == "TextClassification":
+    if subject.task in LABELLED:
         labels = batch.labels if batch.labels is not None else answer.detach().argmax(-1)
         return torch.nn.functional.cross_entropy(answer, labels, reduction="sum")
     direction = torch.randint(0, 2, answer.shape, generator=chance) * 2.0 - 1

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import nullcontext
 
 from optimodel.api.steps import Recover
 
-from ...dataset import Row
-from ...training import adapters, families, freezing, labels, loop, losses
-from ...training.batches import Texts, encode
+from ...training import adapters, families, freezing, loop, losses
+from ...training.encoding import encoded
 from ...training.folders import Subject
 from ...training.teacher import Teacher
 from ..technique import Context
@@ -40,14 +38,3 @@ def recover(settings: Recover, subject: Subject, before: Subject, context: Conte
         outcome = loop.train(model, texts, loss, settings.training, context, after=after)
     masks.hold(model, held)
     context.note("recover", {"steps": outcome.steps, "first": outcome.first, "last": outcome.last, "rows": len(texts)})
-
-
-def encoded(subject: Subject, rows: Sequence[Row], data: str, max_length: int = 128, *, labelled: bool = True) -> Texts:
-    """Rows as the model reads them, with labels where a classifier's rows all have one."""
-    numbers = None
-    if labelled and subject.task == "TextClassification" and all(row.label is not None for row in rows):
-        config = subject.model.config
-        numbers = labels.numbered(rows, [config.id2label[n] for n in range(config.num_labels)], data)
-    longest = min(max_length, int(subject.description["maxLength"]))
-    pad = int(subject.description["padTokenId"])
-    return encode(subject.tokenizer, [row.text for row in rows], longest, pad, numbers)

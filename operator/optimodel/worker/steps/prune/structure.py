@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from optimodel.api.spec import LABELLED
+
 from ...errors import Failure
 from ...training import families
 from ...training.batches import Batch, Texts
@@ -94,7 +96,7 @@ def _change(subject: Subject, stack: list[Any], kept: list[int], batches: list[B
     total = 0.0
     for batch, before in zip(batches, expected, strict=True):
         answer, _ = subject.answer(batch)
-        if subject.task == "TextClassification":
+        if subject.task in LABELLED:
             total += float(soft(answer, before, 1.0)) * len(answer)
         else:
             total += float((1 - torch.nn.functional.cosine_similarity(answer, before)).sum())

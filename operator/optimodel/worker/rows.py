@@ -1,0 +1,65 @@
+"""What a row of data says: a text and its label, or words and a label for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+from optimodel.api.sources import Dataset
+
+Label: TypeAlias = str | int
+STANDARD = {"text": "tokens", "label": "tags"}
+"""What data of words call what the API calls so: taken where a row has no field of the default name."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One text, and its label or a label for each of its words (what white space separates), if it has any."""
+
+    text: str
+    label: Label | tuple[Label, ...] | None = None
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """All its labels; none where it has none."""
+        if self.label is None:
+            return ()
+        return self.label if isinstance(self.label, tuple) else (self.label,)
+
+
+class Reader(NamedTuple):
+    """How a task reads the fields of a row; `wanted` says what a row has to hold that `read` gives no `Row` for."""
+
+    read: Callable[[Mapping[str, Any], Dataset], Row | None]
+    wanted: str
+
+
+def _is_label(value: Any) -> bool:
+    return isinstance(value, (str, int)) and not isinstance(value, bool)
+
+
+def _text(fields: Mapping[str, Any], dataset: Dataset) -> Row | None:
+    text, label = fields.get(dataset.text_field), fields.get(dataset.label_field)
+    return Row(text, label) if isinstance(text, str) and (label is None or _is_label(label)) else None
+
+
+def _words(fields: Mapping[str, Any], dataset: Dataset) -> Row | None:
+    words, tags = (_list(fields, name) for name in (dataset.text_field, dataset.label_field))
+    if not words or not all(isinstance(word, str) and word.split() == [word] for word in words):
+        return None
+    if tags is None:
+        return Row(" ".join(words))
+    return Row(" ".join(words), tuple(tags)) if len(tags) == len(words) and all(map(_is_label, tags)) else None
+
+
+def _list(fields: Mapping[str, Any], name: str) -> list[Any] | None:
+    """A list, or the words of a text; None where there is nothing, and an empty list for what is neither."""
+    value = fields.get(name, fields.get(STANDARD.get(name, name)))
+    if isinstance(value, str):
+        return value.split() or None
+    return value if isinstance(value, list) or value is None else []
+
+
+TEXT = Reader(_text, "a text and a label or nothing")
+WORDS = Reader(_words, "a list of words without white space and a list of as many labels or nothing")
