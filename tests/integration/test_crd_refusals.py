@@ -166,12 +166,12 @@ REFUSED: dict[str, tuple[Callable[[], Object], list[str]]] = {
         ["name data of the kind that will be served"],
     ),
     "calibration without data": (
-        lambda: step("Quantize", quantize={"method": "Static"}),
-        ["Static calibrates on data"],
+        lambda: step("Quantize", quantize={"method": "GPTQ"}),
+        ["Static and GPTQ calibrate on data"],
     ),
     "four bits at run time": (
         lambda: step("Quantize", quantize={"bits": 4}),
-        ["bits 4 and groupSize belong to method WeightOnly"],
+        ["bits 4 and groupSize belong to WeightOnly and GPTQ"],
     ),
     "parts of more than all": (
         lambda: model(data=[DATA | {"split": {"parts": [{"name": "a", "percent": 60}, {"name": "b", "percent": 50}]}}]),

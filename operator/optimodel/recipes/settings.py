@@ -111,18 +111,17 @@ def _prune(settings: Prune) -> Iterator[Finding]:
 
 def _quantize(settings: Quantize) -> Iterator[Finding]:
     method = settings.method
-    if method == "Static" and settings.data is None:
-        yield "StepDataMissing", "Static calibrates the scales of activations. Name some training text in data."
-    if method != "Static" and settings.data is not None:
-        yield "SettingUnused", f"only Static reads data, {method} does not. Remove data or use Static."
-    if method != "WeightOnly" and settings.bits != 8:
-        yield (
-            "BitsNotSupported",
-            f"{settings.bits} bits need method WeightOnly, not {method}. Change bits or the method.",
-        )
-    if method != "WeightOnly" and settings.group_size != 32:
-        yield "SettingUnused", f"groupSize belongs to method WeightOnly, not {method}. Remove it or use WeightOnly."
-    if method in ("WeightOnly", "Float16") and not settings.per_channel:
+    calibrated, grouped = method in ("Static", "GPTQ"), method in ("WeightOnly", "GPTQ")
+    if calibrated and settings.data is None:
+        yield "StepDataMissing", f"{method} calibrates on data. Name some training text in data."
+    if not calibrated and settings.data is not None:
+        yield "SettingUnused", f"Static and GPTQ read data, {method} does not. Remove data or use one of these."
+    if not grouped and settings.bits != 8:
+        message = f"{settings.bits} bits need method WeightOnly or GPTQ, not {method}. Change bits or the method."
+        yield "BitsNotSupported", message
+    if not grouped and settings.group_size != 32:
+        yield "SettingUnused", f"groupSize belongs to WeightOnly and GPTQ, not {method}. Remove it or use one of these."
+    if method not in ("Dynamic", "Static") and not settings.per_channel:
         yield "SettingUnused", f"perChannel belongs to Dynamic and Static, not {method}. Remove it."
 
 

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-from optimodel import repository
 from optimodel.api.steps import Quantize
-from optimodel.backends import arithmetic
 
-from ...errors import Failure
 from ..technique import Context
+from . import calibration
 from .dynamic import tables
-
-ROWS, BATCH = 256, 8
-"""Calibration texts, taken at even distances, and how many run at once."""
-LENGTHS = (16, 32, 64, 128, 256, 512)
 
 
 def run(model: Any, settings: Quantize, source: Path, excluded: Sequence[str], context: Context) -> Any:
@@ -28,13 +24,14 @@ def run(model: Any, settings: Quantize, source: Path, excluded: Sequence[str], c
     import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
+    texts = iter(calibration.batches(source, settings, context))
     with tempfile.TemporaryDirectory(dir=context.scratch) as folder:
         given, out = Path(folder) / "given.onnx", Path(folder) / "model.onnx"
         onnx.save(tables(model, excluded), given)
         quantize_static(
             given,
             out,
-            Batches(source, settings, context),
+            SimpleNamespace(get_next=partial(next, texts, None)),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=["MatMul"],
             nodes_to_exclude=list(excluded),
@@ -46,26 +43,3 @@ def run(model: Any, settings: Quantize, source: Path, excluded: Sequence[str], c
             extra_options={"MatMulConstBOnly": True},
         )
         return onnx.load(out)
-
-
-class Batches:
-    """The calibration texts as the library reads them: one constant shape, since ragged ones it cannot stack."""
-
-    def __init__(self, source: Path, settings: Quantize, context: Context) -> None:
-        if settings.data is None:
-            raise Failure("DataMissing", "Quantize.Static calibrates on texts. Name a dataset in `data`.")
-        rows = context.data(settings.data)
-        texts = [rows[i * len(rows) // ROWS].text for i in range(ROWS)] if len(rows) > ROWS else [r.text for r in rows]
-        if not texts:
-            raise Failure("DataInvalid", f"{settings.data!r} has no texts to calibrate on. Name data that has.")
-        description = repository.describe(source)
-        tokenizer = arithmetic.load_tokenizer(str(source / "tokenizer.json"), description.max_length)
-        lengths = repository.lengths(LENGTHS, description.max_length)
-        inputs = arithmetic.encode(tokenizer, texts, description.inputs, lengths, description.pad_token_id)
-        self._batches: Iterator[dict[str, Any]] = iter(
-            [{name: v[i : i + BATCH] for name, v in inputs.items()} for i in range(0, len(texts), BATCH)]
-        )
-
-    def get_next(self) -> dict[str, Any] | None:
-        """The next batch, or None at the end."""
-        return next(self._batches, None)
