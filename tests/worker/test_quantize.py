@@ -88,6 +88,17 @@ def test_an_excluded_part_keeps_its_precision_and_no_other_does(bert, part):
     assert lost == Counter({"table": 3} if part == "Embeddings" else {"product": 6 if part == "Attention" else 2})
 
 
+def test_static_rounds_what_products_read_and_nothing_else(bert, tmp_path):
+    """Not the residual, not the attention's scores: one pair of nodes for each tensor that products with weights read."""
+    model = onnx.load(quantize(METHODS["static"], bert, tmp_path / "out") / "model.onnx")
+    rounded = {node.input[0] for node in model.graph.node if node.op_type == "QuantizeLinear"}
+    plain = parts.load(bert / "model.onnx")
+    assert rounded == {f"{name}_read" for name in parts.products(plain)}
+    back = {node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
+    readers = [n for n in model.graph.node if back & set(n.input) and n.op_type != "MatMul"]
+    assert {n.op_type for n in readers} <= {"Add"} and len(readers) <= 2, "but the sum of the tables' vectors"
+
+
 def integer_operators(model):
     """Products in integers, and look-ups in tables of integers."""
     whole = {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}
@@ -120,7 +131,7 @@ def test_hessians_that_have_no_room_together_are_gathered_in_turn(bert, tmp_path
     """The later products are then rounded on what rounded ones before them make."""
     model = parts.load(bert / "model.onnx")
     weights = {value.name: value for value in model.graph.initializer}
-    widths = {name: weights[nodes[0].input[1]].dims[0] for name, nodes in gptq.products(model).items()}
+    widths = {name: weights[nodes[0].input[1]].dims[0] for name, nodes in parts.products(model).items()}
     assert [len(portion) for portion in gptq.portions(widths)] == [10]
     monkeypatch.setattr(gptq, "ROOM", 4 * 2 * 32**2)
     assert [len(portion) for portion in gptq.portions(widths)] == [2, 1, 1, 2, 1, 1, 2]
@@ -144,8 +155,8 @@ def test_on_the_real_encoder_each_method_is_where_it_should_be(minilm, tmp_path)
     rows = {"texts": [Row(text) for text in texts[::80]]}
     expected = {
         "dynamic": (Quantize(), 0.985, 0.26),
-        "static": (Quantize("Static", data="texts"), 0.9, 0.26),
-        "static-but-ffn-down": (Quantize("Static", data="texts", exclude=("FFNDown",)), 0.98, 0.38),
+        "static": (Quantize("Static", data="texts"), 0.985, 0.26),
+        "static-but-ffn-down": (Quantize("Static", data="texts", exclude=("FFNDown",)), 0.99, 0.38),
         "weights8": (Quantize("WeightOnly"), 0.998, 0.28),
         "weights4": (Quantize("WeightOnly", bits=4), 0.95, 0.17),
         "gptq4": (Quantize("GPTQ", bits=4, data="texts"), 0.975, 0.17),
@@ -160,7 +171,7 @@ def test_on_the_real_encoder_each_method_is_where_it_should_be(minilm, tmp_path)
         assert mean[name] > least
         assert share < most
         assert (batch_invariance(Answerer(out, 1, Batching())) >= INVARIANT) == (name != "dynamic"), name
-    assert mean["static-but-ffn-down"] > mean["static"] + 0.02
+    assert mean["static-but-ffn-down"] > mean["static"] + 0.001
     assert mean["weights8"] > mean["dynamic"] + 0.003
     assert mean["gptq4"] > mean["weights4"] + 0.008
 
@@ -172,7 +183,7 @@ def test_at_three_bits_gptq_beats_rounding_to_nearest(minilm, tmp_path):
     context = tiny.context("TextEmbedding", tmp_path, {"texts": [Row(text) for text in texts[::80]]})
     batches = calibration.batches(minilm, Quantize("GPTQ", data="texts"), context)
     model = parts.load(minilm / "model.onnx")
-    readers = gptq.products(model)
+    readers = parts.products(model)
     found = gptq.hessians(model, list(readers), batches, context)
     before = answers(minilm, texts[7::180])
     mean = {}
@@ -188,7 +199,7 @@ def on_the_grid(graph, out, hessians):
     shutil.copytree(graph, out)
     model = parts.load(out / "model.onnx")
     weights = {value.name: value for value in model.graph.initializer}
-    for name, nodes in gptq.products(model).items():
+    for name, nodes in parts.products(model).items():
         for value in (weights[node.input[1]] for node in nodes):
             weight = onnx.numpy_helper.to_array(value)
             scales = gptq.grid(weight, 3, 32)

@@ -74,4 +74,4 @@ def _save_reference(graph: Path, path: Path, threads: int) -> None:
     np.savez(path, expected=expected, **inputs)
 
 
-TECHNIQUE = Technique(revision=2, tools=("onnxruntime", "onnx"), run=run)
+TECHNIQUE = Technique(revision=3, tools=("onnxruntime", "onnx"), run=run)

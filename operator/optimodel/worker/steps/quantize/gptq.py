@@ -14,6 +14,7 @@ from optimodel.api.steps import Quantize
 
 from ..technique import Context
 from . import calibration, weight_only
+from .parts import products
 
 DAMPING = 0.01
 """Share of the mean of the Hessian's diagonal that is added to it: few texts leave directions that were never seen."""
@@ -50,16 +51,6 @@ def _pack(model: Any, nodes: Sequence[Any], weights: Mapping[str, Any], hessian:
         scales = grid(weight, settings.bits, settings.group_size)
         chosen = rounded(weight, hessian, scales, settings.bits, settings.group_size)
         model.graph.initializer.extend(weight_only.pack(node, chosen, scales, settings))
-
-
-def products(model: Any, excluded: Sequence[str] = ()) -> dict[str, list[Any]]:
-    """Tensor → the products with weights that read it, in the order of the graph."""
-    constants = {value.name for value in model.graph.initializer}
-    found: dict[str, list[Any]] = {}
-    for node in model.graph.node:
-        if node.op_type == "MatMul" and node.input[1] in constants and node.name not in excluded:
-            found.setdefault(node.input[0], []).append(node)
-    return found
 
 
 def portions(widths: Mapping[str, int]) -> Iterator[list[str]]:
