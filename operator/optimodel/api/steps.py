@@ -73,6 +73,22 @@ class Prune(Struct, frozen=True):
     recover: Recover | None = None
 
 
+Part = Literal["Embeddings", "Attention", "AttentionOutput", "FFNUp", "FFNDown", "Head"]
+"""A part of each layer, or of what lies around the layers."""
+
+
+class QAT(Struct, frozen=True):
+    """Step `QAT`: train through the rounding of a later Quantize with the same `method`, `bits`, `groupSize` and `exclude`,
+    towards the model before (Jacob et al. 2018)."""
+
+    data: str
+    method: Literal["Dynamic", "Static", "WeightOnly"] = "Dynamic"
+    bits: Literal[4, 8] = 8
+    group_size: int = 32
+    exclude: tuple[Part, ...] = ()
+    training: Training = Training()
+
+
 class Export(Struct, frozen=True):
     """Step `Export`: trace the model to a graph."""
 
@@ -90,10 +106,10 @@ class Quantize(Struct, frozen=True):
     per_channel: bool = True
     group_size: int = 32
     data: str | None = None
-    exclude: tuple[Literal["Embeddings", "Attention", "AttentionOutput", "FFNUp", "FFNDown", "Head"], ...] = ()
+    exclude: tuple[Part, ...] = ()
 
 
-StepType = Literal["FineTune", "Distill", "Prune", "Export", "Quantize"]
+StepType = Literal["FineTune", "Distill", "Prune", "QAT", "Export", "Quantize"]
 
 
 class Step(Struct, frozen=True):
@@ -104,5 +120,6 @@ class Step(Struct, frozen=True):
     fine_tune: FineTune | None = None
     distill: Distill | None = None
     prune: Prune | None = None
+    qat: QAT | None = None
     export: Export | None = None
     quantize: Quantize | None = None

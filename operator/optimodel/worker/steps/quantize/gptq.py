@@ -78,7 +78,6 @@ def hessians(
 
     shown = onnx.ModelProto()
     shown.CopyFrom(model)
-    del shown.graph.output[:]
     shown.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
     path = context.scratch / "gptq.onnx"
     onnx.save(shown, path)
