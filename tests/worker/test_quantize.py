@@ -7,6 +7,7 @@ from collections import Counter
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from tests import assets
 from tests.worker import tiny
@@ -31,6 +32,7 @@ METHODS = {
     "gptq4": Quantize("GPTQ", bits=4, group_size=16, data="texts"),
     "gptq8": Quantize("GPTQ", data="texts"),
     "float16": Quantize("Float16"),
+    "bfloat16": Quantize("BFloat16"),
 }
 PARTS = ("Embeddings", "Attention", "AttentionOutput", "FFNUp", "FFNDown", "Head")
 
@@ -99,6 +101,20 @@ def test_static_rounds_what_products_read_and_nothing_else(bert, tmp_path):
     assert {n.op_type for n in readers} <= {"Add"} and len(readers) <= 2, "but the sum of the tables' vectors"
 
 
+def test_bfloat16_is_storage_alone(bert, tmp_path):
+    """What is excluded keeps its bits, and the runtime that loads the rest is left with the graph of fp32."""
+    folder = quantize(Quantize("BFloat16", exclude=("FFNUp",)), bert, tmp_path / "out")
+    kinds = Counter(
+        value.data_type for value in onnx.load(folder / "model.onnx").graph.initializer if len(value.dims) > 1
+    )
+    assert kinds[onnx.TensorProto.BFLOAT16] == 3 + 8 + 2 + 2 and kinds[onnx.TensorProto.FLOAT] == 2
+    options = ort.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "loaded.onnx")
+    ort.InferenceSession(str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"])
+    loaded = onnx.load(tmp_path / "loaded.onnx").graph.initializer
+    assert onnx.TensorProto.BFLOAT16 not in {value.data_type for value in loaded}
+
+
 def integer_operators(model):
     """Products in integers, and look-ups in tables of integers."""
     whole = {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}
@@ -161,6 +177,7 @@ def test_on_the_real_encoder_each_method_is_where_it_should_be(minilm, tmp_path)
         "weights4": (Quantize("WeightOnly", bits=4), 0.95, 0.17),
         "gptq4": (Quantize("GPTQ", bits=4, data="texts"), 0.975, 0.17),
         "float16": (Quantize("Float16"), 0.9999, 0.51),
+        "bfloat16": (Quantize("BFloat16"), 0.9999, 0.51),
     }
     before, size, mean = answers(minilm, texts[7::180]), (minilm / "model.onnx").stat().st_size, {}
     for name, (settings, least, most) in expected.items():

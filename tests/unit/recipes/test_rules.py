@@ -150,6 +150,7 @@ def test_settings_that_mean_nothing_are_refused(step, reason):
         ({"bits": 4}, "BitsNotSupported"),
         ({"group_size": 64}, "SettingUnused"),
         ({"method": "Float16", "per_channel": False}, "SettingUnused"),
+        ({"method": "BFloat16", "bits": 4}, "BitsNotSupported"),
         ({"method": "GPTQ", "data": "questions/train", "per_channel": False}, "SettingUnused"),
     ],
 )

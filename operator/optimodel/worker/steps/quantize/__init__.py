@@ -11,7 +11,7 @@ from optimodel.api.steps import Quantize
 
 from ...errors import Failure
 from ..technique import Context, Technique, verify
-from . import dynamic, float16, gptq, static, weight_only
+from . import bfloat16, dynamic, float16, gptq, static, weight_only
 from .parts import excluded, load
 
 MIN_COSINE = 0.5
@@ -23,6 +23,7 @@ METHODS = {
     "WeightOnly": weight_only.run,
     "GPTQ": gptq.run,
     "Float16": float16.run,
+    "BFloat16": bfloat16.run,
 }
 
 
