@@ -82,6 +82,7 @@ def hessians(
     path = context.scratch / "gptq.onnx"
     onnx.save(shown, path)
     running = session(path, context.threads)
+    path.unlink()
     found: dict[str, Any] = {}
     for batch in batches:
         real = batch["attention_mask"].astype(bool)
