@@ -73,7 +73,7 @@ class Prune(Struct, frozen=True):
     recover: Recover | None = None
 
 
-Part = Literal["Embeddings", "Attention", "AttentionOutput", "FFNUp", "FFNDown", "Head"]
+LayerPart = Literal["Embeddings", "Attention", "AttentionOutput", "FFNUp", "FFNDown", "Head"]
 """A part of each layer, or of what lies around the layers."""
 
 
@@ -85,7 +85,7 @@ class QAT(Struct, frozen=True):
     method: Literal["Dynamic", "Static", "WeightOnly"] = "Dynamic"
     bits: Literal[4, 8] = 8
     group_size: int = 32
-    exclude: tuple[Part, ...] = ()
+    exclude: tuple[LayerPart, ...] = ()
     training: Training = Training()
 
 
@@ -106,7 +106,7 @@ class Quantize(Struct, frozen=True):
     per_channel: bool = True
     group_size: int = 32
     data: str | None = None
-    exclude: tuple[Part, ...] = ()
+    exclude: tuple[LayerPart, ...] = ()
 
 
 StepType = Literal["FineTune", "Distill", "Prune", "QAT", "Export", "Quantize"]
