@@ -146,7 +146,10 @@ REFUSED: dict[str, tuple[Callable[[], Object], list[str]]] = {
     ),
     "unknown technique": (
         lambda: model(optimization__steps=[{"name": "a", "type": "Magic"}]),
-        ["spec.optimization.steps[0].type", 'supported values: "FineTune", "Distill", "Prune", "Export", "Quantize"'],
+        [
+            "spec.optimization.steps[0].type",
+            'supported values: "FineTune", "Distill", "Prune", "QAT", "Export", "Quantize"',
+        ],
     ),
     "training without data": (lambda: step("FineTune"), ["add fineTune or distill with the name of its data"]),
     "adapters without LoRA": (
@@ -166,12 +169,16 @@ REFUSED: dict[str, tuple[Callable[[], Object], list[str]]] = {
         ["name data of the kind that will be served"],
     ),
     "calibration without data": (
-        lambda: step("Quantize", quantize={"method": "Static"}),
-        ["Static calibrates on data"],
+        lambda: step("Quantize", quantize={"method": "GPTQ"}),
+        ["Static and GPTQ calibrate on data"],
     ),
     "four bits at run time": (
         lambda: step("Quantize", quantize={"bits": 4}),
-        ["bits 4 and groupSize belong to method WeightOnly"],
+        ["bits 4 and groupSize belong to WeightOnly and GPTQ"],
+    ),
+    "training for four bits at run time": (
+        lambda: step("QAT", qat={"data": "eval", "bits": 4}),
+        ["bits 4 and groupSize belong to WeightOnly"],
     ),
     "parts of more than all": (
         lambda: model(data=[DATA | {"split": {"parts": [{"name": "a", "percent": 60}, {"name": "b", "percent": 50}]}}]),

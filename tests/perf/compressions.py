@@ -7,7 +7,7 @@ import yaml
 from devcluster.paths import REPO
 
 from optimodel.api.spec import Optimization, RecipeRef, RecipeSpec
-from optimodel.api.steps import Distill, FineTune, Prune, Quantize, Recover, Step, Training
+from optimodel.api.steps import QAT, Distill, FineTune, Prune, Quantize, Recover, Step, Training
 from optimodel.recipes.resolve import resolve
 
 TRAIN = "questions/train"
@@ -32,9 +32,12 @@ def recipes(seed: int) -> dict[str, tuple[Step, ...]]:
     alone = {
         BASELINE: (EXPORT,),
         "int8 dynamic": (EXPORT, INT8),
+        "int8 static": (EXPORT, _quantize("Static", data=TRAIN)),
         "int8 static, FFN-down in fp32": (EXPORT, _quantize("Static", data=TRAIN, exclude=("FFNDown",))),
         "weights in 8 bits": (EXPORT, _quantize("WeightOnly")),
         "weights in 4 bits": (EXPORT, _quantize("WeightOnly", bits=4)),
+        "weights in 4 bits, GPTQ": (EXPORT, _quantize("GPTQ", bits=4, data=TRAIN)),
+        "weights in 4 bits, trained for them": (aware(seed), EXPORT, _quantize("WeightOnly", bits=4)),
         "fp16": (EXPORT, _quantize("Float16")),
         "vocabulary of the training text": (vocabulary(), EXPORT),
         "FFN 50 %, recovered": (ffn("0.5", seed), EXPORT),
@@ -63,7 +66,7 @@ def named(name: str, seed: int) -> tuple[Step, ...]:
 
 
 def _seeded(step: Step, seed: int) -> Step:
-    for member in ("fine_tune", "distill"):
+    for member in ("fine_tune", "distill", "qat"):
         settings = getattr(step, member)
         if settings is not None:
             training = msgspec.structs.replace(settings.training, seed=seed)
@@ -81,6 +84,12 @@ def ffn(keep: str, seed: int) -> Step:
     """This share of the intermediate neurons, recovered by distillation."""
     recover = Recover(TRAIN, training=Training(epochs=4, learning_rate="0.0002", seed=seed))
     return Step("thin", "Prune", prune=Prune("FFN", keep, TRAIN, recover))
+
+
+def aware(seed: int) -> Step:
+    """Training through the rounding to 4 bits."""
+    training = Training(epochs=2, learning_rate="0.00002", seed=seed)
+    return Step("aware", "QAT", qat=QAT(TRAIN, "WeightOnly", bits=4, training=training))
 
 
 def vocabulary() -> Step:

@@ -45,6 +45,7 @@ FOREIGN = frozenset(
         "InvalidImageName",
         "MatMul",
         "NoSuchBucket",
+        "OpTypesToExcludeOutputQuantization",
         "PodScheduled",
         "RegistryUnavailable",
         "ResolvedRefs",
@@ -55,7 +56,8 @@ FOREIGN = frozenset(
         "WordPiece",
     )
 )
-"""Words of the kubelet, the Job controller, gateways, S3 and model files that our code reads and never says; and a base class."""
+"""Words of the kubelet, the Job controller, gateways, S3, model files and ONNX Runtime that our code knows and never says; and a
+base class."""
 HUMPS = re.compile(r"[A-Z][a-z0-9]+(?:[A-Z][a-z0-9]+)+")
 WORD = re.compile(r"[A-Z][a-z]+(?:[A-Z][a-z]+)*")
 

@@ -85,7 +85,7 @@ def test_a_job_that_starts_from_a_stored_graph_imports_no_torch(folder, tmp_path
     for settings in (
         Quantize(),
         Quantize(method="Static", data="seen"),
-        Quantize(method="WeightOnly", bits=4),
+        Quantize(method="GPTQ", bits=4, data="seen"),
         Quantize(method="Float16"),
     ):
         small = Step(settings.method.lower(), "Quantize", quantize=settings)

@@ -73,6 +73,22 @@ class Prune(Struct, frozen=True):
     recover: Recover | None = None
 
 
+LayerPart = Literal["Embeddings", "Attention", "AttentionOutput", "FFNUp", "FFNDown", "Head"]
+"""A part of each layer, or of what lies around the layers."""
+
+
+class QAT(Struct, frozen=True):
+    """Step `QAT`: train through the rounding of a later Quantize with the same `method`, `bits`, `groupSize` and `exclude`,
+    towards the model before (Jacob et al. 2018)."""
+
+    data: str
+    method: Literal["Dynamic", "Static", "WeightOnly"] = "Dynamic"
+    bits: Literal[4, 8] = 8
+    group_size: int = 32
+    exclude: tuple[LayerPart, ...] = ()
+    training: Training = Training()
+
+
 class Export(Struct, frozen=True):
     """Step `Export`: trace the model to a graph."""
 
@@ -81,18 +97,19 @@ class Export(Struct, frozen=True):
 
 class Quantize(Struct, frozen=True):
     """Step `Quantize`: Dynamic = int8 weights, activations at run time; Static = both int8 with scales calibrated on `data`;
-    WeightOnly = weights of `bits` bits in groups of `groupSize`, activations in fp32; Float16 = half-precision weights.
-    `exclude` names parts of each layer that keep their precision."""
+    WeightOnly = weights of `bits` bits in groups of `groupSize`, activations in fp32; GPTQ = the same, rounded by what they do
+    to `data` (Frantar et al. 2022); Float16, BFloat16 = weights of 16 bits. `exclude` names parts of each layer that keep their
+    precision."""
 
-    method: Literal["Dynamic", "Static", "WeightOnly", "Float16"] = "Dynamic"
+    method: Literal["Dynamic", "Static", "WeightOnly", "GPTQ", "Float16", "BFloat16"] = "Dynamic"
     bits: Literal[4, 8] = 8
     per_channel: bool = True
     group_size: int = 32
     data: str | None = None
-    exclude: tuple[Literal["Embeddings", "Attention", "AttentionOutput", "FFNUp", "FFNDown", "Head"], ...] = ()
+    exclude: tuple[LayerPart, ...] = ()
 
 
-StepType = Literal["FineTune", "Distill", "Prune", "Export", "Quantize"]
+StepType = Literal["FineTune", "Distill", "Prune", "QAT", "Export", "Quantize"]
 
 
 class Step(Struct, frozen=True):
@@ -103,5 +120,6 @@ class Step(Struct, frozen=True):
     fine_tune: FineTune | None = None
     distill: Distill | None = None
     prune: Prune | None = None
+    qat: QAT | None = None
     export: Export | None = None
     quantize: Quantize | None = None

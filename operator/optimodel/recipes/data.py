@@ -39,7 +39,7 @@ def part(name: str) -> str | None:
 def references(step: Step) -> tuple[str, ...]:
     """The data that a step reads, in the order of its settings."""
     recover = step.prune.recover if step.prune else None
-    found = (step.fine_tune, step.distill, step.prune, recover, step.quantize)
+    found = (step.fine_tune, step.distill, step.prune, recover, step.qat, step.quantize)
     return tuple(dict.fromkeys(s.data for s in found if s is not None and s.data is not None))
 
 

@@ -7,14 +7,14 @@ from decimal import Decimal
 
 from optimodel.api.sources import Dataset
 from optimodel.api.spec import LABELLED, Gate, Target, Task
-from optimodel.api.steps import Step, StepType
+from optimodel.api.steps import Quantize, Step, StepType
 
 from . import settings
 from .data import gate_dataset, known, overlap, read_by, references
 from .identity import step_settings
 from .problem import Problem, decimal
 
-ORDER: tuple[StepType, ...] = ("FineTune", "Distill", "Prune", "Export", "Quantize")
+ORDER: tuple[StepType, ...] = ("FineTune", "Distill", "Prune", "QAT", "Export", "Quantize")
 """The fixed order of step types. Prune may appear once for each of its methods, the others once."""
 
 DEVICES: Mapping[StepType, frozenset[str]] = {kind: frozenset({"CPU"}) for kind in ORDER}
@@ -66,6 +66,33 @@ def _steps(steps: Sequence[Step]) -> Iterator[Problem]:
     elif types != sorted(types, key=ORDER.index):
         wanted = " → ".join(sorted(types, key=ORDER.index))
         yield Problem("WrongOrder", f"The steps are in the order {' → '.join(types)}. Put them in the order {wanted}.")
+    yield from _prepared(steps)
+
+
+def _prepared(steps: Sequence[Step]) -> Iterator[Problem]:
+    """Whether the rounding that QAT trains for is the one that follows."""
+    given = {step.type: step for step in steps}
+    aware, small = given.get("QAT"), given.get("Quantize")
+    if aware is None or aware.qat is None:
+        return
+    if small is None:
+        message = f"Step {aware.name!r} trains for a Quantize, and the steps hold none. Add one with the same settings."
+        yield Problem("QuantizeMissing", message)
+        return
+    wanted, found = aware.qat, small.quantize or Quantize()
+    pairs = {
+        "method": (wanted.method, found.method),
+        "bits": (wanted.bits, found.bits),
+        "groupSize": (wanted.group_size, found.group_size),
+        "exclude": (sorted(wanted.exclude), sorted(found.exclude)),
+        "perChannel": (True, found.per_channel),
+    }
+    for field, (trained, used) in pairs.items():
+        if trained != used:
+            yield Problem(
+                "QuantizeMismatch",
+                f"Step {aware.name!r} trains for {field} {trained}, and step {small.name!r} has {used}. Give both the same.",
+            )
 
 
 def _for(task: Task, step: Step, data: Sequence[Dataset], target: Target) -> Iterator[Problem]:

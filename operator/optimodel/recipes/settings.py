@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, get_args
 
-from optimodel.api.steps import Adversarial, Distill, FineTune, Prune, Quantize, Recover, Step, StepType, Training
+from optimodel.api.steps import QAT, Adversarial, Distill, FineTune, Prune, Quantize, Recover, Step, StepType, Training
 
 from .identity import member, step_settings
 from .problem import Problem, decimal
@@ -38,13 +38,13 @@ def check(step: Step) -> Iterator[Problem]:
         if kind != step.type and getattr(step, member(kind)) is not None:
             yield Problem(
                 "StepSettingsMismatch",
-                f"Step {step.name!r} is of type {step.type} but carries settings under {_camel(kind)!r}. "
-                f"Move them under {_camel(step.type)!r} or change the type.",
+                f"Step {step.name!r} is of type {step.type} but carries settings under {_camel(member(kind))!r}. "
+                f"Move them under {_camel(member(step.type))!r} or change the type.",
             )
-    if step.type in ("FineTune", "Distill") and getattr(step, member(step.type)) is None:
+    if step.type in ("FineTune", "Distill", "QAT") and getattr(step, member(step.type)) is None:
         yield Problem(
             "StepDataMissing",
-            f"Step {step.name!r} of type {step.type} trains, and names no data. Add {_camel(step.type)}: {{data: …}}.",
+            f"Step {step.name!r} of type {step.type} trains, and names no data. Add {_camel(member(step.type))}: {{data: …}}.",
         )
         return
     for reason, words in _settings(step_settings(step)):
@@ -63,8 +63,11 @@ def _settings(settings: object) -> Iterator[Finding]:
         yield from _distill(settings)
     elif isinstance(settings, Prune):
         yield from _prune(settings)
+    elif isinstance(settings, QAT):
+        yield from _groups(settings, ("WeightOnly",))
     elif isinstance(settings, Quantize):
         yield from _quantize(settings)
+        yield from _groups(settings, ("WeightOnly", "GPTQ"))
 
 
 def _decimals(settings: object) -> Iterator[Finding]:
@@ -111,22 +114,31 @@ def _prune(settings: Prune) -> Iterator[Finding]:
 
 def _quantize(settings: Quantize) -> Iterator[Finding]:
     method = settings.method
-    if method == "Static" and settings.data is None:
-        yield "StepDataMissing", "Static calibrates the scales of activations. Name some training text in data."
-    if method != "Static" and settings.data is not None:
-        yield "SettingUnused", f"only Static reads data, {method} does not. Remove data or use Static."
-    if method != "WeightOnly" and settings.bits != 8:
-        yield (
-            "BitsNotSupported",
-            f"{settings.bits} bits need method WeightOnly, not {method}. Change bits or the method.",
-        )
-    if method != "WeightOnly" and settings.group_size != 32:
-        yield "SettingUnused", f"groupSize belongs to method WeightOnly, not {method}. Remove it or use WeightOnly."
-    if method in ("WeightOnly", "Float16") and not settings.per_channel:
+    calibrated = method in ("Static", "GPTQ")
+    if calibrated and settings.data is None:
+        yield "StepDataMissing", f"{method} calibrates on data. Name some training text in data."
+    if not calibrated and settings.data is not None:
+        yield "SettingUnused", f"Static and GPTQ read data, {method} does not. Remove data or use one of these."
+    if method not in ("Dynamic", "Static") and not settings.per_channel:
         yield "SettingUnused", f"perChannel belongs to Dynamic and Static, not {method}. Remove it."
 
 
+def _groups(settings: QAT | Quantize, methods: Sequence[str]) -> Iterator[Finding]:
+    """Settings of the `methods` that store weights in groups."""
+    if settings.method in methods:
+        return
+    names = " or ".join(methods)
+    if settings.bits != 8:
+        message = f"{settings.bits} bits need method {names}, not {settings.method}. Change bits or the method."
+        yield "BitsNotSupported", message
+    if settings.group_size != 32:
+        yield (
+            "SettingUnused",
+            f"groupSize belongs to method {names}, not {settings.method}. Remove it or change the method.",
+        )
+
+
 def _camel(name: str) -> str:
-    """The name as the spec writes it: of a field or of a step type."""
+    """The name of a field as the spec writes it."""
     head, *rest = name.split("_")
     return head[0].lower() + head[1:] + "".join(word.capitalize() for word in rest)

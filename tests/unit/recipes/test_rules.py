@@ -7,7 +7,7 @@ import pytest
 from optimodel import recipes
 from optimodel.api.sources import S3, Dataset, Part, Split
 from optimodel.api.spec import Gate, Target
-from optimodel.api.steps import Distill, Export, FineTune, Prune, Quantize, Recover, Step, Training
+from optimodel.api.steps import QAT, Distill, Export, FineTune, Prune, Quantize, Recover, Step, Training
 
 EXPORT = Step("graph", "Export")
 QUANTIZE = Step("int8", "Quantize")
@@ -31,6 +31,10 @@ def prune(**settings):
 
 def quantize(**settings):
     return Step("int8", "Quantize", quantize=Quantize(**settings))
+
+
+def aware(**settings):
+    return Step("aware", "QAT", qat=QAT("questions/train", **settings))
 
 
 def reasons(task="TextEmbedding", steps=(EXPORT, QUANTIZE), gates=(), data=(), target=None):
@@ -147,14 +151,44 @@ def test_settings_that_mean_nothing_are_refused(step, reason):
     ("settings", "reason"),
     [
         ({"method": "Static"}, "StepDataMissing"),
+        ({"method": "GPTQ", "bits": 4}, "StepDataMissing"),
         ({"data": "questions/train"}, "SettingUnused"),
         ({"bits": 4}, "BitsNotSupported"),
         ({"group_size": 64}, "SettingUnused"),
         ({"method": "Float16", "per_channel": False}, "SettingUnused"),
+        ({"method": "BFloat16", "bits": 4}, "BitsNotSupported"),
+        ({"method": "GPTQ", "data": "questions/train", "per_channel": False}, "SettingUnused"),
     ],
 )
 def test_quantization_that_no_method_does_is_refused(settings, reason):
     assert reasons(steps=(EXPORT, quantize(**settings)), data=(QUESTIONS,)) == [reason]
+
+
+def test_qat_trains_for_the_quantize_that_follows():
+    four = {"method": "WeightOnly", "bits": 4, "group_size": 64}
+    good = (prune(), aware(exclude=("Head", "FFNDown"), **four), EXPORT, quantize(exclude=("FFNDown", "Head"), **four))
+    assert reasons(steps=good, data=(QUESTIONS,)) == []
+    assert recipes.read_by(good) == ("questions/train",)
+    assert reasons(steps=(aware(), EXPORT, QUANTIZE), data=(QUESTIONS,)) == [], "the defaults of both"
+
+
+@pytest.mark.parametrize(
+    ("steps", "reasons_found"),
+    [
+        ((Step("aware", "QAT"), EXPORT, QUANTIZE), ["StepDataMissing"]),
+        ((aware(), EXPORT), ["QuantizeMissing"]),
+        ((EXPORT, aware(), QUANTIZE), ["WrongOrder"]),
+        ((aware(method="Static"), EXPORT, QUANTIZE), ["QuantizeMismatch"]),
+        ((aware(exclude=("Head",)), EXPORT, QUANTIZE), ["QuantizeMismatch"]),
+        ((aware(), EXPORT, quantize(per_channel=False)), ["QuantizeMismatch"]),
+        ((aware(), EXPORT, quantize(method="Float16")), ["QuantizeMismatch"]),
+        ((aware(method="WeightOnly", bits=4), EXPORT, quantize(method="WeightOnly")), ["QuantizeMismatch"]),
+        ((aware(bits=4), EXPORT, quantize()), ["BitsNotSupported", "QuantizeMismatch"]),
+        ((aware(group_size=16), EXPORT, quantize()), ["SettingUnused", "QuantizeMismatch"]),
+    ],
+)
+def test_qat_for_another_rounding_is_refused(steps, reasons_found):
+    assert reasons(steps=steps, data=(QUESTIONS,)) == reasons_found
 
 
 def test_prune_comes_once_a_method_and_before_export():

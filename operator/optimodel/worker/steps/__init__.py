@@ -10,13 +10,14 @@ from typing import Any
 from optimodel.api.steps import Step, StepType
 from optimodel.recipes import identity
 
-from . import distill, export, finetune, prune, quantize
+from . import distill, export, finetune, prune, qat, quantize
 from .technique import Context, Technique
 
 REGISTRY: dict[StepType, Technique] = {
     "FineTune": finetune.TECHNIQUE,
     "Distill": distill.TECHNIQUE,
     "Prune": prune.TECHNIQUE,
+    "QAT": qat.TECHNIQUE,
     "Export": export.TECHNIQUE,
     "Quantize": quantize.TECHNIQUE,
 }

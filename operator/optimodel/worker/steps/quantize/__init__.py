@@ -11,13 +11,20 @@ from optimodel.api.steps import Quantize
 
 from ...errors import Failure
 from ..technique import Context, Technique, verify
-from . import dynamic, float16, static, weight_only
+from . import bfloat16, dynamic, float16, gptq, static, weight_only
 from .parts import excluded, load
 
 MIN_COSINE = 0.5
 """Below this a token's vector has nothing to do with its original: broken rather than coarse. Quality is the gates' matter."""
 CHECKED = (3, 23)
-METHODS = {"Dynamic": dynamic.run, "Static": static.run, "WeightOnly": weight_only.run, "Float16": float16.run}
+METHODS = {
+    "Dynamic": dynamic.run,
+    "Static": static.run,
+    "WeightOnly": weight_only.run,
+    "GPTQ": gptq.run,
+    "Float16": float16.run,
+    "BFloat16": bfloat16.run,
+}
 
 
 def run(settings: Quantize, source: Path, out: Path, context: Context) -> None:
@@ -68,4 +75,4 @@ def _save_reference(graph: Path, path: Path, threads: int) -> None:
     np.savez(path, expected=expected, **inputs)
 
 
-TECHNIQUE = Technique(revision=2, tools=("onnxruntime", "onnx"), run=run)
+TECHNIQUE = Technique(revision=3, tools=("onnxruntime", "onnx"), run=run)

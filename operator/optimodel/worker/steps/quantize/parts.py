@@ -55,3 +55,13 @@ def excluded(model: Any, wanted: Sequence[str]) -> list[str]:
         have = ", ".join(sorted(set(known.values())))
         raise Failure("PartNotFound", f"`exclude` names {missing[0]}, but the graph has {have}. Name one of these.")
     return [name for name, part in known.items() if part in wanted]
+
+
+def products(model: Any, excluded: Sequence[str] = ()) -> dict[str, list[Any]]:
+    """Tensor → the products with weights that read it, in the order of the graph."""
+    constants = {value.name for value in model.graph.initializer}
+    found: dict[str, list[Any]] = {}
+    for node in model.graph.node:
+        if node.op_type == "MatMul" and node.input[1] in constants and node.name not in excluded:
+            found.setdefault(node.input[0], []).append(node)
+    return found

@@ -3,69 +3,62 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-from optimodel import repository
 from optimodel.api.steps import Quantize
-from optimodel.backends import arithmetic
 
-from ...errors import Failure
 from ..technique import Context
+from . import calibration
 from .dynamic import tables
-
-ROWS, BATCH = 256, 8
-"""Calibration texts, taken at even distances, and how many run at once."""
-LENGTHS = (16, 32, 64, 128, 256, 512)
+from .parts import products
 
 
 def run(model: Any, settings: Quantize, source: Path, excluded: Sequence[str], context: Context) -> Any:
     """The model with products of activations and weights between quantise and dequantise nodes, and int8 tables.
 
-    Products of two activations (attention's scores) stay in fp32. Raises `Failure`.
+    The residual, the results of products and products of two activations (attention's scores) stay in fp32. Raises `Failure`.
     """
     import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
+    _set_apart(model, excluded)
+    texts = iter(calibration.batches(source, settings, context))
     with tempfile.TemporaryDirectory(dir=context.scratch) as folder:
         given, out = Path(folder) / "given.onnx", Path(folder) / "model.onnx"
         onnx.save(tables(model, excluded), given)
         quantize_static(
             given,
             out,
-            Batches(source, settings, context),
+            SimpleNamespace(get_next=partial(next, texts, None)),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=["MatMul"],
-            nodes_to_exclude=list(excluded),
+            nodes_to_exclude=[*excluded, *_of_activations(model)],
             per_channel=settings.per_channel,
             reduce_range=True,  # as in `dynamic`
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
-            extra_options={"MatMulConstBOnly": True},
+            extra_options={"OpTypesToExcludeOutputQuantization": ["MatMul"]},
         )
         return onnx.load(out)
 
 
-class Batches:
-    """The calibration texts as the library reads them: one constant shape, since ragged ones it cannot stack."""
+def _set_apart(model: Any, excluded: Sequence[str]) -> None:
+    """Let every tensor that is rounded be read by products alone: the library hands it to all its readers, such as the residual."""
+    import onnx
 
-    def __init__(self, source: Path, settings: Quantize, context: Context) -> None:
-        if settings.data is None:
-            raise Failure("DataMissing", "Quantize.Static calibrates on texts. Name a dataset in `data`.")
-        rows = context.data(settings.data)
-        texts = [rows[i * len(rows) // ROWS].text for i in range(ROWS)] if len(rows) > ROWS else [r.text for r in rows]
-        if not texts:
-            raise Failure("DataInvalid", f"{settings.data!r} has no texts to calibrate on. Name data that has.")
-        description = repository.describe(source)
-        tokenizer = arithmetic.load_tokenizer(str(source / "tokenizer.json"), description.max_length)
-        lengths = repository.lengths(LENGTHS, description.max_length)
-        inputs = arithmetic.encode(tokenizer, texts, description.inputs, lengths, description.pad_token_id)
-        self._batches: Iterator[dict[str, Any]] = iter(
-            [{name: v[i : i + BATCH] for name, v in inputs.items()} for i in range(0, len(texts), BATCH)]
-        )
+    for name, nodes in products(model, excluded).items():
+        alone = onnx.helper.make_node("Identity", [name], [f"{name}_read"], name=f"{name}_read")
+        for node in nodes:
+            node.input[0] = alone.output[0]
+        model.graph.node.insert(list(model.graph.node).index(nodes[0]), alone)
 
-    def get_next(self) -> dict[str, Any] | None:
-        """The next batch, or None at the end."""
-        return next(self._batches, None)
+
+def _of_activations(model: Any) -> list[str]:
+    """Names of the products of two activations."""
+    constants = {value.name for value in model.graph.initializer}
+    return [n.name for n in model.graph.node if n.op_type == "MatMul" and not constants & set(n.input)]

@@ -1,0 +1,32 @@
+"""The texts that `data` names, as the graph reads them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from optimodel import repository
+from optimodel.api.steps import Quantize
+from optimodel.backends import arithmetic
+
+from ...errors import Failure
+from ..technique import Context
+
+ROWS, BATCH = 256, 8
+"""Calibration texts, taken at even distances, and how many run at once."""
+LENGTHS = (16, 32, 64, 128, 256, 512)
+
+
+def batches(source: Path, settings: Quantize, context: Context) -> list[dict[str, Any]]:
+    """Inputs of the graph, all padded to one length. Raises `Failure`."""
+    if settings.data is None:
+        raise Failure("DataMissing", f"Quantize.{settings.method} calibrates on texts. Name a dataset in `data`.")
+    rows = context.data(settings.data)
+    texts = [rows[i * len(rows) // ROWS].text for i in range(ROWS)] if len(rows) > ROWS else [r.text for r in rows]
+    if not texts:
+        raise Failure("DataInvalid", f"{settings.data!r} has no texts to calibrate on. Name data that has.")
+    description = repository.describe(source)
+    tokenizer = arithmetic.load_tokenizer(str(source / "tokenizer.json"), description.max_length)
+    lengths = repository.lengths(LENGTHS, description.max_length)
+    inputs = arithmetic.encode(tokenizer, texts, description.inputs, lengths, description.pad_token_id)
+    return [{name: v[i : i + BATCH] for name, v in inputs.items()} for i in range(0, len(texts), BATCH)]
