@@ -41,6 +41,11 @@ def job(model: str, hash: str, job_hash: str, attempt: int) -> str:
     return f"{model}-{hash}-{job_hash}-a{attempt}"
 
 
+def workers(model: str) -> str:
+    """Name of the headless Service, and of the NetworkPolicy, by which the processes of one Job reach each other."""
+    return f"{model}-workers"
+
+
 def cleanup(model: str, uid: str) -> str:
     """Name of the Job that removes artifacts of a deleted object."""
     return f"{model}-cleanup-{uid[:8]}"

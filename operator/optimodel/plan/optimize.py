@@ -119,6 +119,7 @@ def _attempt(s: Snapshot, target: Target, evaluation: str, *, retry: bool) -> At
         data=s.spec.data,
         pod_template=o.pod_template,
         timeout=o.timeout,
+        processes=o.processes,
     )
     last = s.status.attempt
     if retry:
@@ -186,6 +187,7 @@ def _job(s: Snapshot, target: Target, known: ModelRevisionStatus, name: str, eva
         batching=s.spec.serving.batching,
         pinned_source=pinned,
         pinned_data=known.artifact.data_digest or None if known.artifact else None,
+        processes=o.processes,
     )
     return jobs.optimize_job(
         name=name,
@@ -235,8 +237,8 @@ def _fail(s: Snapshot, known: ModelRevisionStatus, attempt: Attempt, state: work
 
 
 def _page(s: Snapshot, name: str) -> tuple[tuple[StepProgress, ...], tuple[ProgressTarget, ...]]:
-    """The running worker's progress, and where to ask for more."""
-    mine = [p for p in s.pods if p["metadata"].get("labels", {}).get("job-name") == name]
+    """The running worker's progress, and where to ask for more: the first of several processes knows all."""
+    mine = [p for p in s.pods if p["metadata"].get("labels", {}).get("job-name") == name and not pods.index(p)]
     running = [p for p in mine if p.get("status", {}).get("phase") == "Running" and not pods.is_deleting(p)]
     targets = tuple(
         ProgressTarget(pods.uid(p), pods.address(p, contract.PROGRESS_PORT) + contract.PROGRESS_PATH)

@@ -105,6 +105,8 @@ def save(subject: Subject, out: Path, context: Context, *, tokenizer: bool = Tru
     `tokenizer` its files are there already. Of several processes, which hold equal weights, the first does so. Raises `Failure`."""
     from ..steps.technique import verify
 
+    if context.peers.rank:
+        return
     subject.model.eval()
     reference = context.scratch / "folder-reference.npz"
     _save_reference(subject, reference)
