@@ -21,6 +21,8 @@ HANDOVER_MANAGER = "optimodel-handover"
 """Field manager that keeps `replicas` where they are while ownership passes to an autoscaler."""
 ACTION = f"{GROUP}/action"
 """Annotation by which a person acts: `approve HASH/STEP`, `promote HASH`, `abort HASH`, `pause HASH`, `resume HASH`, `retry HASH`."""
+QUEUE = "kueue.x-k8s.io/queue-name"
+"""Label by which Kueue takes a Job into a queue. From then on `spec.suspend` is Kueue's."""
 FINALIZER = f"{GROUP}/artifacts"
 SELECTOR = f"{MANAGED_BY}={MANAGER}"
 

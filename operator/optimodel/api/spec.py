@@ -96,6 +96,8 @@ class Optimization(Struct, frozen=True):
     timeout: str = "2h"
     pod_template: dict[str, Any] | None = None
     processes: int = 1
+    queue_name: str | None = None
+    """The Kueue LocalQueue that admits the Job."""
 
 
 class RuntimeRef(Struct, frozen=True):

@@ -40,6 +40,8 @@ class Work:
     steps: tuple[StepProgress, ...] = ()
     failure: Failure | None = None
     """Why it does not get on, if so."""
+    queued: str = ""
+    """What it waits for, where a queue holds it."""
     terminal: bool = False
     events: tuple[Event, ...] = ()
     requeue_after: float | None = None
@@ -120,6 +122,7 @@ def _attempt(s: Snapshot, target: Target, evaluation: str, *, retry: bool) -> At
         pod_template=o.pod_template,
         timeout=o.timeout,
         processes=o.processes,
+        queue=o.queue_name,
     )
     last = s.status.attempt
     if retry:
@@ -153,6 +156,8 @@ def _run(s: Snapshot, target: Target, known: ModelRevisionStatus, attempt: Attem
         return _finish(s, known, attempt, state, evaluation)
     if state.state == "Failed":
         return _fail(s, known, attempt, state)
+    if state.state == "Queued":
+        return Work(known, attempt, delete=delete, steps=s.status.steps, queued=state.message)
     page, targets = _page(s, name)
     failure = None
     if state.state == "Waiting":
@@ -197,6 +202,7 @@ def _job(s: Snapshot, target: Target, known: ModelRevisionStatus, name: str, eva
         pull_policy=s.platform.image_pull_policy,
         timeout=o.timeout,
         pod_template=o.pod_template,
+        queue=o.queue_name,
     )
 
 

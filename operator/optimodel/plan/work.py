@@ -9,6 +9,7 @@ from typing import Literal
 
 import msgspec
 
+from ..api import names
 from ..api.contract import ExitCode, Result
 from . import pods
 from .types import Manifest
@@ -21,14 +22,14 @@ PODLESS = timedelta(seconds=20)
 CONSEQUENCES = ("PeerLost", "Interrupted")
 """Reasons by which a process of several tells that another ended."""
 
-State = Literal["Absent", "Waiting", "Running", "Succeeded", "Failed"]
+State = Literal["Absent", "Queued", "Waiting", "Running", "Succeeded", "Failed"]
 Cure = Literal["Spec", "World", "Again"]
 """What helps after a failure: a changed spec, time, or simply another attempt."""
 
 
 @dataclass(frozen=True)
 class JobState:
-    """State of a Job. `reason` and `message` explain Waiting and Failed; `result` is what the worker left, if anything."""
+    """State of a Job. `reason` and `message` explain Queued, Waiting and Failed; `result` is what the worker left, if anything."""
 
     state: State
     reason: str = ""
@@ -56,6 +57,8 @@ def read(job: Manifest | None, all_pods: Iterable[Manifest], now: datetime) -> J
         return _succeeded(result)
     if failed:
         return _failed(failed.get("reason", ""), mine, result)
+    if job["spec"].get("suspend"):
+        return JobState("Queued", "Queued", _queued(job))
     if (
         not mine
         and "startTime" in job.get("status", {})
@@ -67,6 +70,12 @@ def read(job: Manifest | None, all_pods: Iterable[Manifest], now: datetime) -> J
     if held:
         return JobState("Waiting", held.reason, held.message, "pod", held.pod)
     return JobState("Running")
+
+
+def _queued(job: Manifest) -> str:
+    queue = job["metadata"].get("labels", {}).get(names.QUEUE, "")
+    held = f"waits in queue {queue} until Kueue admits it" if queue else "is suspended; set its spec.suspend to false"
+    return f"Job {job['metadata']['name']} {held}"
 
 
 def _works(pod: Manifest) -> bool:

@@ -134,10 +134,11 @@ def job_hash(
     pod_template: dict[str, Any] | None = None,
     timeout: str = "",
     processes: int = 1,
+    queue: str | None = None,
 ) -> str:
     """Five characters of what a Job depends on beyond the revision: the evidence, endpoints, secret names, the store,
-    the pod template, the time limit and the number of processes. A change starts a new Job; the deletion policy changes
-    nothing."""
+    the pod template, the time limit, the number of processes and the queue. A change starts a new Job; the deletion policy
+    changes nothing."""
     form = {
         "version": VERSION,
         "evaluation": evaluation,
@@ -149,4 +150,6 @@ def job_hash(
     }
     if processes != 1:
         form["processes"] = processes
+    if queue is not None:
+        form["queue"] = queue
     return digest(form, 5)

@@ -26,8 +26,10 @@ def optimize_job(
     pull_policy: str,
     timeout: str,
     pod_template: Mapping[str, Any] | None,
+    queue: str | None = None,
 ) -> dict[str, Any]:
-    """The Job that fetches, optimizes, evaluates and publishes one revision. It never retries by itself: attempts are ours."""
+    """The Job that fetches, optimizes, evaluates and publishes one revision. It never retries by itself: attempts are ours.
+    With a `queue` it is born suspended, and Kueue lets it go."""
     volumes = Volumes()
     volumes.scratch("work", contract.WORK_MOUNT)
     volumes.scratch("tmp", "/tmp")
@@ -52,8 +54,9 @@ def optimize_job(
         },
         "template": customize(template, pod_template),
         **(_indexed(job.processes) if job.processes > 1 else {}),
+        **({"suspend": True} if queue else {}),
     }
-    return _job(name, job.namespace, labels, spec, owner)
+    return _job(name, job.namespace, labels | ({names.QUEUE: queue} if queue else {}), spec, owner)
 
 
 def _indexed(processes: int) -> dict[str, Any]:
