@@ -158,7 +158,8 @@ class Writer:
         return self._stubborn.get(meta["uid"]) == (meta.get("generation", 0), mark) or holds(manifest, live)
 
     async def _send(self, manifest: Manifest, live: Obj | None, uid: str) -> Obj:
-        """Apply with force what is ours; take no field of an object that is not."""
+        """Apply with force what is ours; take no field of an object that is not. A Job that is there is left as it is: what
+        others changed since it was made, as Kueue does `suspend`, is theirs."""
         if live is not None:
             return await self._api.apply(manifest)
         try:
@@ -171,6 +172,8 @@ class Writer:
                 raise Taken(
                     f"{manifest['kind']} {meta['name']} exists and does not belong to this object: delete or rename it ({conflict})"
                 ) from conflict
+            if manifest["kind"] == "Job":
+                return found
             return await self._api.apply(manifest)
 
     async def _status(self, obj: Obj, status: Mapping[str, Any]) -> None:

@@ -29,6 +29,10 @@ DATA_MOUNT = "/mnt/data"
 """Claims appear here; a dataset's claim under `/mnt/data/<dataset name>`."""
 WORK_MOUNT = "/work"
 """Scratch of the worker (emptyDir)."""
+RENDEZVOUS_ENV = "OPTIMODEL_RENDEZVOUS"
+"""`host:port` at which the processes of one Job find the first of them. Their number is Kubernetes' `INDEX_ENV`."""
+RENDEZVOUS_PORT = 29500
+INDEX_ENV = "JOB_COMPLETION_INDEX"
 MODELS_MOUNT = "/models"
 """The rendered Triton model repository (emptyDir shared by the init container and Triton)."""
 
@@ -74,6 +78,8 @@ class JobInput(Struct, frozen=True):
     """Digest that the source resolved to on an earlier attempt; the worker refuses bytes that differ."""
     pinned_data: str | None = None
     """Digest of the rows that steps read on an earlier attempt; likewise."""
+    processes: int = 1
+    """Processes that train together; the first of them does all else and alone publishes."""
 
 
 class CleanupInput(Struct, frozen=True):

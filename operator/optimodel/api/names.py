@@ -21,6 +21,8 @@ HANDOVER_MANAGER = "optimodel-handover"
 """Field manager that keeps `replicas` where they are while ownership passes to an autoscaler."""
 ACTION = f"{GROUP}/action"
 """Annotation by which a person acts: `approve HASH/STEP`, `promote HASH`, `abort HASH`, `pause HASH`, `resume HASH`, `retry HASH`."""
+QUEUE = "kueue.x-k8s.io/queue-name"
+"""Label by which Kueue takes a Job into a queue. From then on `spec.suspend` is Kueue's."""
 FINALIZER = f"{GROUP}/artifacts"
 SELECTOR = f"{MANAGED_BY}={MANAGER}"
 
@@ -39,6 +41,11 @@ def revision(model: str, hash: str) -> str:
 def job(model: str, hash: str, job_hash: str, attempt: int) -> str:
     """Name of an optimization Job."""
     return f"{model}-{hash}-{job_hash}-a{attempt}"
+
+
+def workers(model: str) -> str:
+    """Name of the headless Service, and of the NetworkPolicy, by which the processes of one Job reach each other."""
+    return f"{model}-workers"
 
 
 def cleanup(model: str, uid: str) -> str:

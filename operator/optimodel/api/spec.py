@@ -88,7 +88,8 @@ class RecipeRef(Struct, frozen=True):
 
 class Optimization(Struct, frozen=True):
     """How the model is compressed. Left out: exported only. With a recipe, a step or gate replaces the recipe's of the same
-    name as a whole, or joins them; the default steps stand for none."""
+    name as a whole, or joins them; the default steps stand for none. Each of the `processes` is a pod; those that train share
+    every batch. No part of the identity: the batches are the same, so answers differ by rounding and dropout alone."""
 
     recipe_ref: RecipeRef | None = None
     parameters: dict[str, str] | None = None
@@ -97,6 +98,9 @@ class Optimization(Struct, frozen=True):
     gates: tuple[Gate, ...] = ()
     timeout: str = "2h"
     pod_template: dict[str, Any] | None = None
+    processes: int = 1
+    queue_name: str | None = None
+    """The Kueue LocalQueue that admits the Job."""
 
 
 class RuntimeRef(Struct, frozen=True):

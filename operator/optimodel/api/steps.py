@@ -29,15 +29,17 @@ class Adversarial(Struct, frozen=True):
 
 class FineTune(Struct, frozen=True):
     """Step `FineTune`: adapt the model to labelled text. LoRA (Hu et al. 2021) is merged into the weights; Head trains a
-    new head on a frozen body."""
+    new head on a frozen body; PromptTuning (Lester et al. 2021) and PrefixTuning (Li & Liang 2021) train the head and
+    `virtualTokens` vectors that the frozen body reads ahead of every text."""
 
     data: str
-    method: Literal["Full", "Head", "LoRA"] = "Full"
+    method: Literal["Full", "Head", "LoRA", "PromptTuning", "PrefixTuning"] = "Full"
     rank: int = 8
     alpha: int = 16
     freeze_embeddings: bool = True
     adversarial: Adversarial | None = None
     training: Training = Training()
+    virtual_tokens: int = 16
 
 
 class Distill(Struct, frozen=True):

@@ -91,6 +91,8 @@ def _not_yet(s: Snapshot, f: Facts, hash: str) -> Said:
         r = f.decision.rollout
         reason = "Paused" if r.phase == "Paused" else "RolloutInProgress"
         return "False", reason, f"{r.phase}: {r.message or f'revision {r.candidate} has {r.weight} %'}"
+    if f.work.queued:
+        return "False", "Queued", f.work.queued
     if not f.work.deployable:
         return "False", "Optimizing", f"revision {hash}: {_progress(f)}"
     return "False", "Deploying", f"revision {hash} is starting"
@@ -119,6 +121,8 @@ def _optimized(s: Snapshot, f: Facts) -> Said:
         return "False", f.work.failure.reason, f.work.failure.message
     if f.refusal:
         return "False", f.refusal.reason, f.refusal.message
+    if f.work.queued:
+        return "False", "Queued", f.work.queued
     if s.spec.suspend:
         return "False", "Suspended", "no Job runs while spec.suspend is true"
     return "False", "Optimizing", _progress(f)

@@ -9,11 +9,10 @@ from ..api import names
 from ..api.status import ModelRevisionStatus
 from ..api.struct import plain
 from ..resources import pod as parts
-from ..resources.network import network_policy
 from ..resources.revision import model_revision
-from . import finalize, pods, report, serve, traffic
+from . import fence, finalize, report, serve, traffic
 from .conditions import Facts
-from .optimize import Work, optimize, ref, told
+from .optimize import Work, optimize, told
 from .revise import Target, asked, target
 from .types import Event, Plan, Ref, Snapshot
 from .validate import Refusal, refuse
@@ -59,11 +58,11 @@ def _plan(s: Snapshot, f: Facts) -> Plan:
     written = {names.revision(s.meta.name, f.target.hash): work.write} if work.write and f.target else {}
     return Plan(
         handover=serving.handover,
-        apply=(*_revision(s, f), *_fence(s), *work.apply, *serving.apply, *traffic.stable_service(s, decision)),
+        apply=(*_revision(s, f), *fence.wanted(s), *work.apply, *serving.apply, *traffic.stable_service(s, decision)),
         revision_status={k: plain(v) for k, v in written.items()},
         status=status,
         routes=traffic.wanted_routes(s, decision),
-        delete=(*work.delete, *traffic.surplus(s), *serving.delete, *_history(s, f), *_unfenced(s)),
+        delete=(*work.delete, *traffic.surplus(s), *serving.delete, *_history(s, f), *fence.surplus(s)),
         events=(*(Event(e.type, e.reason, e.message) for e in decision.events), *work.events),
         finalizers=finalize.wanted(s),
         probes=serving.probes,
@@ -77,27 +76,6 @@ def _revision(s: Snapshot, f: Facts) -> Iterable[dict[str, Any]]:
     if f.target is None or f.target.revision is not None or f.refusal is not None:
         return ()
     return (model_revision(s.meta.namespace, f.target.spec, parts.owner(s.meta.name, s.meta.uid)),)
-
-
-def _fence(s: Snapshot) -> Iterable[dict[str, Any]]:
-    if not s.platform.network_policy:
-        return ()
-    return (
-        network_policy(
-            namespace=s.meta.namespace,
-            model=s.meta.name,
-            operator_namespace=s.platform.operator_namespace,
-            gateway_namespace=s.platform.gateway_namespace,
-            owner=parts.owner(s.meta.name, s.meta.uid),
-        ),
-    )
-
-
-def _unfenced(s: Snapshot) -> Iterable[Ref]:
-    """NetworkPolicies of a time when the installation asked for them."""
-    if s.platform.network_policy:
-        return ()
-    return tuple(ref(p) for p in s.network_policies if not pods.is_deleting(p))
 
 
 def _history(s: Snapshot, f: Facts) -> Iterable[Ref]:

@@ -40,6 +40,8 @@ class Work:
     steps: tuple[StepProgress, ...] = ()
     failure: Failure | None = None
     """Why it does not get on, if so."""
+    queued: str = ""
+    """What it waits for, where a queue holds it."""
     terminal: bool = False
     events: tuple[Event, ...] = ()
     requeue_after: float | None = None
@@ -119,6 +121,8 @@ def _attempt(s: Snapshot, target: Target, evaluation: str, *, retry: bool) -> At
         data=s.spec.data,
         pod_template=o.pod_template,
         timeout=o.timeout,
+        processes=o.processes,
+        queue=o.queue_name,
     )
     last = s.status.attempt
     if retry:
@@ -152,6 +156,8 @@ def _run(s: Snapshot, target: Target, known: ModelRevisionStatus, attempt: Attem
         return _finish(s, known, attempt, state, evaluation)
     if state.state == "Failed":
         return _fail(s, known, attempt, state)
+    if state.state == "Queued":
+        return Work(known, attempt, delete=delete, steps=s.status.steps, queued=state.message)
     page, targets = _page(s, name)
     failure = None
     if state.state == "Waiting":
@@ -186,6 +192,7 @@ def _job(s: Snapshot, target: Target, known: ModelRevisionStatus, name: str, eva
         batching=s.spec.serving.batching,
         pinned_source=pinned,
         pinned_data=known.artifact.data_digest or None if known.artifact else None,
+        processes=o.processes,
     )
     return jobs.optimize_job(
         name=name,
@@ -195,6 +202,7 @@ def _job(s: Snapshot, target: Target, known: ModelRevisionStatus, name: str, eva
         pull_policy=s.platform.image_pull_policy,
         timeout=o.timeout,
         pod_template=o.pod_template,
+        queue=o.queue_name,
     )
 
 
@@ -235,8 +243,8 @@ def _fail(s: Snapshot, known: ModelRevisionStatus, attempt: Attempt, state: work
 
 
 def _page(s: Snapshot, name: str) -> tuple[tuple[StepProgress, ...], tuple[ProgressTarget, ...]]:
-    """The running worker's progress, and where to ask for more."""
-    mine = [p for p in s.pods if p["metadata"].get("labels", {}).get("job-name") == name]
+    """The running worker's progress, and where to ask for more: the first of several processes knows all."""
+    mine = [p for p in s.pods if p["metadata"].get("labels", {}).get("job-name") == name and not pods.index(p)]
     running = [p for p in mine if p.get("status", {}).get("phase") == "Running" and not pods.is_deleting(p)]
     targets = tuple(
         ProgressTarget(pods.uid(p), pods.address(p, contract.PROGRESS_PORT) + contract.PROGRESS_PATH)

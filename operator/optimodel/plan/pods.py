@@ -35,6 +35,11 @@ def uid(pod: Manifest) -> str:
     return str(pod["metadata"]["uid"])
 
 
+def index(pod: Manifest) -> int:
+    """The pod's number in an indexed Job; 0 in any other."""
+    return int(pod["metadata"].get("labels", {}).get("batch.kubernetes.io/job-completion-index", 0))
+
+
 def is_deleting(obj: Manifest) -> bool:
     """Whether the object is on its way out."""
     return "deletionTimestamp" in obj["metadata"]

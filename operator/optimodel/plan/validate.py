@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..api.durations import seconds
-from ..recipes import rules
+from ..recipes import rules, trains
 from ..resources.routes import kinds
 from .revise import Target, problems
 from .types import Snapshot
@@ -35,6 +35,9 @@ def _refusals(s: Snapshot) -> Iterator[Refusal]:
     o = s.spec.optimization
     for problem in rules.check(s.spec.task, o.steps, o.gates, s.spec.data, o.target):
         yield Refusal(problem.reason, problem.message + _origin(s))
+    if o.processes > 1 and not any(map(trains, o.steps)):
+        text = f"spec.optimization.processes is {o.processes}, but no step trains. Set it to 1, or add a FineTune or Distill."
+        yield Refusal("SettingUnused", text)
     yield from _durations(s)
     yield from _router(s)
     yield from _runtime(s)

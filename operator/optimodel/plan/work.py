@@ -9,6 +9,7 @@ from typing import Literal
 
 import msgspec
 
+from ..api import names
 from ..api.contract import ExitCode, Result
 from . import pods
 from .types import Manifest
@@ -18,14 +19,17 @@ ENDING = ("SuccessCriteriaMet", "Complete", "FailureTarget", "Failed")
 PODLESS = timedelta(seconds=20)
 """Longest time in which a Job that began has no pod."""
 
-State = Literal["Absent", "Waiting", "Running", "Succeeded", "Failed"]
+CONSEQUENCES = ("PeerLost", "Interrupted")
+"""Reasons by which a process of several tells that another ended."""
+
+State = Literal["Absent", "Queued", "Waiting", "Running", "Succeeded", "Failed"]
 Cure = Literal["Spec", "World", "Again"]
 """What helps after a failure: a changed spec, time, or simply another attempt."""
 
 
 @dataclass(frozen=True)
 class JobState:
-    """State of a Job. `reason` and `message` explain Waiting and Failed; `result` is what the worker left, if anything."""
+    """State of a Job. `reason` and `message` explain Queued, Waiting and Failed; `result` is what the worker left, if anything."""
 
     state: State
     reason: str = ""
@@ -42,7 +46,7 @@ def read(job: Manifest | None, all_pods: Iterable[Manifest], now: datetime) -> J
     if job is None:
         return JobState("Absent")
     name = job["metadata"]["name"]
-    mine = [p for p in all_pods if p["metadata"].get("labels", {}).get("job-name") == name]
+    mine = _telling(p for p in all_pods if p["metadata"].get("labels", {}).get("job-name") == name)
     result = _result(mine)
     conditions = {c["type"]: c for c in job.get("status", {}).get("conditions", []) if c.get("status") == "True"}
     failed = conditions.get("Failed") or conditions.get("FailureTarget")
@@ -53,6 +57,8 @@ def read(job: Manifest | None, all_pods: Iterable[Manifest], now: datetime) -> J
         return _succeeded(result)
     if failed:
         return _failed(failed.get("reason", ""), mine, result)
+    if job["spec"].get("suspend"):
+        return JobState("Queued", "Queued", _queued(job))
     if (
         not mine
         and "startTime" in job.get("status", {})
@@ -64,6 +70,12 @@ def read(job: Manifest | None, all_pods: Iterable[Manifest], now: datetime) -> J
     if held:
         return JobState("Waiting", held.reason, held.message, "pod", held.pod)
     return JobState("Running")
+
+
+def _queued(job: Manifest) -> str:
+    queue = job["metadata"].get("labels", {}).get(names.QUEUE, "")
+    held = f"waits in queue {queue} until Kueue admits it" if queue else "is suspended; set its spec.suspend to false"
+    return f"Job {job['metadata']['name']} {held}"
 
 
 def _works(pod: Manifest) -> bool:
@@ -105,12 +117,30 @@ def _cure(code: int | None) -> Cure:
     return "World" if code == ExitCode.WORLD else "Again"
 
 
-def _result(mine: Iterable[Manifest]) -> Result | None:
-    for pod in mine:
-        ended = pods.ended(pod, "worker")
-        if ended and ended.get("message"):
-            try:
-                return msgspec.json.decode(ended["message"], type=Result)
-            except (msgspec.DecodeError, msgspec.ValidationError):
-                continue
-    return None
+def _telling(mine: Iterable[Manifest]) -> list[Manifest]:
+    """The Job's pods by index; those that only tell of another's end come last, so that the cause is heard first."""
+
+    def last(pod: Manifest) -> bool:
+        left = _left(pod)
+        return left is not None and left.reason in CONSEQUENCES
+
+    return sorted(mine, key=lambda pod: (last(pod), pods.index(pod)))
+
+
+def _result(mine: Sequence[Manifest]) -> Result | None:
+    """What the pods left. Where one process just vanished, that is the cause, and not what the others say of it."""
+    found = [left for pod in mine if (left := _left(pod))]
+    caused = [left for left in found if left.reason not in CONSEQUENCES]
+    killed = any(held.exit_code for p in mine if not _left(p) and (held := pods.trouble([p])))
+    return next(iter(caused or ([] if killed else found)), None)
+
+
+def _left(pod: Manifest) -> Result | None:
+    """The worker's result document, if it left one."""
+    ended = pods.ended(pod, "worker")
+    if not ended or not ended.get("message"):
+        return None
+    try:
+        return msgspec.json.decode(ended["message"], type=Result)
+    except (msgspec.DecodeError, msgspec.ValidationError):
+        return None

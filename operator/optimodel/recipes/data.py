@@ -43,6 +43,12 @@ def references(step: Step) -> tuple[str, ...]:
     return tuple(dict.fromkeys(s.data for s in found if s is not None and s.data is not None))
 
 
+def trains(step: Step) -> bool:
+    """Whether the step runs a training loop."""
+    recover = step.prune.recover if step.prune else None
+    return any(hasattr(settings, "training") for settings in (step.fine_tune, step.distill, recover))
+
+
 def read_by(steps: Sequence[Step]) -> tuple[str, ...]:
     """The data that any of the steps reads, each name once."""
     return tuple(dict.fromkeys(chain.from_iterable(references(step) for step in steps)))

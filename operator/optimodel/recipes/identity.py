@@ -133,9 +133,12 @@ def job_hash(
     data: Sequence[Dataset] = (),
     pod_template: dict[str, Any] | None = None,
     timeout: str = "",
+    processes: int = 1,
+    queue: str | None = None,
 ) -> str:
     """Five characters of what a Job depends on beyond the revision: the evidence, endpoints, secret names, the store,
-    the pod template and the time limit. A change starts a new Job; the deletion policy changes nothing."""
+    the pod template, the time limit, the number of processes and the queue. A change starts a new Job; the deletion policy
+    changes nothing."""
     form = {
         "version": VERSION,
         "evaluation": evaluation,
@@ -145,4 +148,8 @@ def job_hash(
         "podTemplate": pod_template or {},
         "timeout": timeout,
     }
+    if processes != 1:
+        form["processes"] = processes
+    if queue is not None:
+        form["queue"] = queue
     return digest(form, 5)

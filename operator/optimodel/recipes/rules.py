@@ -20,6 +20,9 @@ ORDER: tuple[StepType, ...] = ("FineTune", "Distill", "Prune", "QAT", "Export", 
 DEVICES: Mapping[StepType, frozenset[str]] = {kind: frozenset({"CPU"}) for kind in ORDER}
 """The kinds of device whose results each step type can make."""
 
+READ_VIRTUAL: frozenset[StepType] = frozenset({"FineTune", "Distill", "Export", "Quantize"})
+"""Step types that work on a model that reads virtual tokens. Distill leaves them with the teacher."""
+
 LABEL_METRICS = frozenset({"Accuracy", "MacroF1"})
 """Metrics that need labels, and for which a drop against the baseline has a meaning: the cosines are relative to it already."""
 
@@ -37,6 +40,7 @@ def check(
     return (
         *_datasets(data),
         *_steps(steps),
+        *_virtual_tokens(steps),
         *(problem for step in steps for problem in _for(task, step, data, target or Target())),
         *_gates(task, gates, data),
         *_held_out(steps, gates, data),
@@ -92,6 +96,21 @@ def _prepared(steps: Sequence[Step]) -> Iterator[Problem]:
             yield Problem(
                 "QuantizeMismatch",
                 f"Step {aware.name!r} trains for {field} {trained}, and step {small.name!r} has {used}. Give both the same.",
+            )
+
+
+def _virtual_tokens(steps: Sequence[Step]) -> Iterator[Problem]:
+    """Virtual tokens fit the weights that they were learnt for."""
+    tuned = next((s for s in steps if s.fine_tune and s.fine_tune.method in settings.VIRTUAL), None)
+    if tuned is None or tuned.fine_tune is None or any(step.type == "Distill" for step in steps):
+        return
+    for step in steps:
+        if step.type not in READ_VIRTUAL:
+            yield Problem(
+                "VirtualTokensNotSupported",
+                f"Step {step.name!r}: {step.type} changes weights that the virtual tokens of step {tuned.name!r} "
+                f"({tuned.fine_tune.method}) were learnt for. Put a Distill between them, whose student reads none, or let "
+                f"{tuned.name!r} use method LoRA.",
             )
 
 

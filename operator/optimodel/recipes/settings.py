@@ -23,6 +23,8 @@ class Range(NamedTuple):
 
 
 _BELOW_ONE = Range(0, 0.999999999)
+VIRTUAL = ("PromptTuning", "PrefixTuning")
+"""Methods of FineTune that learn virtual tokens."""
 DECIMALS: Mapping[type, Mapping[str, Range]] = {
     Training: {"learning_rate": Range(0, 1, open=True), "warmup": _BELOW_ONE, "weight_decay": _BELOW_ONE},
     Adversarial: {"epsilon": Range(0, 100, open=True), "weight": Range(0, 100, open=True)},
@@ -87,6 +89,11 @@ def _decimals(settings: object) -> Iterator[Finding]:
 
 
 def _fine_tune(settings: FineTune) -> Iterator[Finding]:
+    if settings.method not in VIRTUAL and settings.virtual_tokens != FineTune("").virtual_tokens:
+        yield (
+            "SettingUnused",
+            f"virtualTokens belong to {' and '.join(VIRTUAL)}, not {settings.method}. Remove them or use one of these.",
+        )
     if settings.method != "LoRA" and (settings.rank, settings.alpha) != (8, 16):
         yield "SettingUnused", f"rank and alpha belong to method LoRA, not {settings.method}. Remove them or use LoRA."
 

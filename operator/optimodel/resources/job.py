@@ -26,8 +26,10 @@ def optimize_job(
     pull_policy: str,
     timeout: str,
     pod_template: Mapping[str, Any] | None,
+    queue: str | None = None,
 ) -> dict[str, Any]:
-    """The Job that fetches, optimizes, evaluates and publishes one revision. It never retries by itself: attempts are ours."""
+    """The Job that fetches, optimizes, evaluates and publishes one revision. It never retries by itself: attempts are ours.
+    With a `queue` it is born suspended, and Kueue lets it go."""
     volumes = Volumes()
     volumes.scratch("work", contract.WORK_MOUNT)
     volumes.scratch("tmp", "/tmp")
@@ -36,9 +38,11 @@ def optimize_job(
     volumes.datasets(job.data)
     worker = _worker(job, volumes, image, pull_policy, (pod_template or {}).get("resources") or WORKER_RESOURCES)
     labels = names.labels(job.model, "optimize", job.revision)
+    together, place = _together(name, job)
+    worker["env"] += together
     template = {
         "metadata": {"labels": labels},
-        "spec": pod_spec([worker], volumes, restartPolicy="Never", terminationGracePeriodSeconds=10),
+        "spec": pod_spec([worker], volumes, restartPolicy="Never", terminationGracePeriodSeconds=10, **place),
     }
     spec = {
         "backoffLimit": 0,
@@ -49,8 +53,30 @@ def optimize_job(
             "rules": [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]
         },
         "template": customize(template, pod_template),
+        **(_indexed(job.processes) if job.processes > 1 else {}),
+        **({"suspend": True} if queue else {}),
     }
-    return _job(name, job.namespace, labels, spec, owner)
+    return _job(name, job.namespace, labels | ({names.QUEUE: queue} if queue else {}), spec, owner)
+
+
+def _indexed(processes: int) -> dict[str, Any]:
+    """A pod a process. The first one's success is the Job's; with `backoffLimit` 0, one that is lost ends all."""
+    return {
+        "completionMode": "Indexed",
+        "completions": processes,
+        "parallelism": processes,
+        "successPolicy": {"rules": [{"succeededIndexes": "0"}]},
+    }
+
+
+def _together(name: str, job: JobInput) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Environment and pod fields by which several processes find the first: an indexed pod is named after Job and index, and
+    resolved below the headless Service."""
+    if job.processes == 1:
+        return [], {}
+    service = names.workers(job.model)
+    host = f"{name}-0.{service}"
+    return [{"name": contract.RENDEZVOUS_ENV, "value": f"{host}:{contract.RENDEZVOUS_PORT}"}], {"subdomain": service}
 
 
 def _worker(

@@ -1,4 +1,4 @@
-"""Builder of the NetworkPolicy that fences one model's pods."""
+"""Builders of the NetworkPolicies that fence one model's pods."""
 
 from __future__ import annotations
 
@@ -37,4 +37,24 @@ def network_policy(
             "ownerReferences": owner,
         },
         "spec": {"podSelector": {"matchLabels": {names.MODEL: model}}, "policyTypes": ["Ingress"], "ingress": rules},
+    }
+
+
+def workers_policy(*, namespace: str, model: str, owner: list[dict[str, Any]]) -> dict[str, Any]:
+    """The processes of an optimization Job reach each other on every port: gloo listens where the kernel lets it."""
+    selector = {"matchLabels": {names.MODEL: model, names.COMPONENT: "optimize"}}
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {
+            "name": names.workers(model),
+            "namespace": namespace,
+            "labels": names.labels(model, "optimize"),
+            "ownerReferences": owner,
+        },
+        "spec": {
+            "podSelector": selector,
+            "policyTypes": ["Ingress"],
+            "ingress": [{"from": [{"podSelector": selector}]}],
+        },
     }

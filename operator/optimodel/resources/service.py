@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..api import names
+from ..api import contract, names
 
 HTTP_PORT = 8000
 GRPC_PORT = 8001
@@ -32,5 +32,25 @@ def service(
         "spec": {
             "selector": {names.MODEL: model, names.REVISION: revision, names.COMPONENT: "serve"},
             "ports": [dict(p) for p in _PORTS],
+        },
+    }
+
+
+def rendezvous(*, namespace: str, model: str, owner: list[dict[str, Any]]) -> dict[str, Any]:
+    """The headless Service that gives the pods of an optimization Job names, which they need before they are ready."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": names.workers(model),
+            "namespace": namespace,
+            "labels": names.labels(model, "optimize"),
+            "ownerReferences": owner,
+        },
+        "spec": {
+            "clusterIP": "None",
+            "publishNotReadyAddresses": True,
+            "selector": {names.MODEL: model, names.COMPONENT: "optimize"},
+            "ports": [{"name": "rendezvous", "port": contract.RENDEZVOUS_PORT, "protocol": "TCP"}],
         },
     }

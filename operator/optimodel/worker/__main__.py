@@ -46,14 +46,23 @@ def main() -> int:
     return _finish(result, code, board)
 
 
-def _run(job: JobInput, board: Board, work: Path, environ: Mapping[str, str]) -> tuple[Result, ExitCode]:
-    """Every way to end is a result. A defect of ours is told with its last lines."""
+def _run(job: JobInput, board: Board, work: Path, environ: Mapping[str, str]) -> tuple[Result | None, ExitCode]:
+    """Every way to end is a result, but a process that only followed has none. A defect of ours is told with its last lines."""
+    from . import peers
+    from .follower import follow
     from .pipeline import Pipeline  # only now: numpy's threads have to inherit the mask of on_terminate
 
     log(f"{job.namespace}/{job.model} revision {job.revision}, evaluation {job.evaluation}, {system.cpus()} CPUs")
     try:
         store = open_store(job.artifacts, job.namespace, environ)
-        result = Pipeline(job, store, board, work, environ, system.cpus()).run()
+        found = peers.join(job.processes, environ)
+        if found.rank:
+            follow(job, store, work, environ, system.cpus(), found)
+            return None, ExitCode.OK
+        try:
+            result = Pipeline(job, store, board, work, environ, system.cpus(), found).run()
+        finally:
+            found.end()
         return result, ExitCode.OK if result.outcome == "Succeeded" else ExitCode.GATE
     except Failure as failure:
         return _failed(failure.reason, failure.message, board), failure.code
@@ -70,7 +79,9 @@ def _failed(reason: str, message: str, board: Board) -> Result:
     return Result("Failed", reason, message, steps=board.steps)
 
 
-def _finish(result: Result, code: ExitCode, board: Board) -> int:
+def _finish(result: Result | None, code: ExitCode, board: Board) -> int:
+    if result is None:
+        return int(code)
     if not result.steps:
         result = msgspec.structs.replace(result, steps=board.steps)
     ending.leave(result)

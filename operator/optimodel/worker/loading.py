@@ -10,14 +10,14 @@ from optimodel.api.spec import Task
 
 from .errors import Failure
 from .tasks import KINDS
-from .training import families
+from .training import families, prompts
 
 OPTIONS = {"local_files_only": True, "trust_remote_code": False}
 
 
 def load(source: Path, task: Task, *, attention: str = "eager", labels: Sequence[str] = ()) -> tuple[Any, Any]:
-    """The model (eval mode, fp32, heads that are all zero cut out) and its tokenizer. With `labels` it is a classifier with a new
-    head for them, drawn from torch's generator. Raises `Failure`."""
+    """The model (eval mode, fp32, heads that are all zero cut out, reading the folder's virtual tokens) and its tokenizer. With
+    `labels` it is a classifier with a new head for them, drawn from torch's generator. Raises `Failure`."""
     model, loaded = _model(source, task, attention, labels)
     new = families.of(model).head if labels else ()
     if task == "TextEmbedding":
@@ -32,7 +32,7 @@ def load(source: Path, task: Task, *, attention: str = "eager", labels: Sequence
     if task == "TextEmbedding" and any(name.startswith("pooler") for name in loaded["missing_keys"]):
         model.pooler = None  # else chance would be saved with the weights
     families.compact(model)
-    return model.eval(), load_tokenizer(source)
+    return prompts.restore(model.eval(), source), load_tokenizer(source)
 
 
 def _renew(model: Any) -> None:

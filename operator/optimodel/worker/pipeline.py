@@ -21,6 +21,7 @@ from . import dataset, report, steps
 from .board import Board, log
 from .checkpoints import Checkpoint
 from .errors import Failure
+from .peers import ALONE, Call, Peers
 from .report import Report, facts
 from .rows import Row
 from .shelf import Shelf
@@ -47,13 +48,20 @@ class Stage:
 
 
 class Pipeline:
-    """One run of one Job. `work` is scratch space; `mounts` are the folders of source and data claims."""
+    """One run of one Job. `work` is scratch space; `peers` are the processes that train together, of which this is the first."""
 
     def __init__(
-        self, job: JobInput, store: Store, board: Board, work: Path, environ: Mapping[str, str], threads: int
+        self,
+        job: JobInput,
+        store: Store,
+        board: Board,
+        work: Path,
+        environ: Mapping[str, str],
+        threads: int,
+        peers: Peers = ALONE,
     ) -> None:
         self.job, self.store, self.board, self.work = job, store, board, work
-        self.environ, self.threads = environ, threads
+        self.environ, self.threads, self.peers = environ, threads, peers
         self.shelf = Shelf(job.data, environ, reader=KINDS[job.task].reader)
         self.data_digest = ""
         self.notes: dict[str, Any] = {}
@@ -174,9 +182,12 @@ class Pipeline:
             checkpoint.folder,
             notes.__setitem__,
             checkpoint.keep,
+            self.peers,
         )
         if checkpoint.bring():
             log(f"{step.name}: goes on from a checkpoint")
+        if recipes.trains(step):
+            self.peers.call(Call(step.name, before.digest, before is source))
         steps.run(step, folder, out, context)
         digest = self.store.publish(out).digest
         weights = weight_bytes(out)

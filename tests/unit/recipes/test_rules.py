@@ -255,3 +255,14 @@ def test_a_split_has_parts_of_one_to_a_hundred_percent():
     assert split(60, 41) == ["SplitInvalid"]
     assert split(0, 41) == ["SplitInvalid"]
     assert split() == ["SplitInvalid"]
+
+
+@pytest.mark.parametrize("method", ["PromptTuning", "PrefixTuning"])
+def test_virtual_tokens_fit_the_weights_that_they_were_learnt_for(method):
+    tuned = tune(method=method, virtual_tokens=8)
+    classify = {"task": "TextClassification", "data": (QUESTIONS,)}
+    assert reasons(steps=(tuned, EXPORT, QUANTIZE), **classify) == []
+    assert reasons(steps=(tuned, prune(), EXPORT), **classify) == ["VirtualTokensNotSupported"]
+    assert reasons(steps=(tuned, distil(), prune(), EXPORT), **classify) == [], "the student reads none"
+    assert reasons(steps=(tune(method="LoRA", virtual_tokens=8), EXPORT), **classify) == ["SettingUnused"]
+    assert reasons(steps=(tune(method=method, rank=4), EXPORT), **classify) == ["SettingUnused"]

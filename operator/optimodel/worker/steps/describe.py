@@ -13,6 +13,7 @@ from optimodel.api.spec import LABELLED, Task
 
 from ..errors import Failure
 from ..source.checks import POOLING, read_json
+from ..training import prompts
 
 MAX_LENGTH = 512
 _UNLIMITED = 1 << 20
@@ -39,15 +40,20 @@ def describe(source: Path, config: Mapping[str, Any], task: Task, tokenizer: Any
 
 
 def max_length(source: Path, config: Mapping[str, Any], tokenizer: Any) -> int:
-    """Longest input in tokens: the smallest of what positions, tokenizer and sentence-transformers allow, at most 512."""
-    positions = int(config.get("max_position_embeddings") or MAX_LENGTH)
-    if config["model_type"] == "roberta":
-        positions -= int(config.get("pad_token_id") or 1) + 1
-    limits = [MAX_LENGTH, positions, int(min(tokenizer.model_max_length, _UNLIMITED))]
+    """Longest input in tokens: the smallest of what positions (behind virtual tokens), tokenizer and sentence-transformers
+    allow, at most 512."""
+    behind = prompts.room(positions(config), prompts.count(source))
+    limits = [MAX_LENGTH, behind, int(min(tokenizer.model_max_length, _UNLIMITED))]
     sentence = source / "sentence_bert_config.json"
     if sentence.exists():
         limits.append(int(read_json(sentence).get("max_seq_length") or MAX_LENGTH))
     return min(limits)
+
+
+def positions(config: Mapping[str, Any]) -> int:
+    """Tokens that the model has positions for. RoBERTa counts them from behind its padding's number."""
+    known = int(config.get("max_position_embeddings") or MAX_LENGTH)
+    return known - int(config.get("pad_token_id") or 1) - 1 if config["model_type"] == "roberta" else known
 
 
 def _labels(config: Mapping[str, Any]) -> list[str]:

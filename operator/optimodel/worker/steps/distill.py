@@ -8,18 +8,19 @@ from pathlib import Path
 from optimodel.api.steps import Distill
 
 from ..errors import Failure
-from ..training import families, folders, freezing, loop, losses
+from ..training import families, folders, freezing, loop, losses, prompts
 from ..training.encoding import encoded
 from ..training.teacher import Teacher
 from .technique import Context, Technique
 
 
 def run(settings: Distill, source: Path, out: Path, context: Context) -> None:
-    """Cut the student out of the teacher, train it, and save the folder."""
+    """Cut the student out of the teacher, train it, and save the folder. Virtual tokens stay with the teacher."""
     context.report(1, "loading")
-    teacher = folders.open_folder(source, context.task, context)
-    kept = kept_layers(settings, len(families.layers(teacher.model)))
-    student = folders.copy(teacher)
+    teacher = folders.open_folder(source, context.task, context, virtual=True)
+    student = folders.copy(teacher.with_model(prompts.without(teacher.model)))
+    depth = len(families.layers(student.model))
+    kept = kept_layers(settings, depth)
     families.keep_layers(student.model, kept)
     context.report(3, "tokenising")
     texts = encoded(teacher, context.data(settings.data), settings.data, settings.training.max_length)
@@ -34,7 +35,7 @@ def run(settings: Distill, source: Path, out: Path, context: Context) -> None:
     student.model.train()
     outcome = loop.train(student.model, texts, loss, settings.training, context)
     context.note("loss", {"steps": outcome.steps, "first": outcome.first, "last": outcome.last})
-    context.note("layers", {"kept": list(kept), "of": len(families.layers(teacher.model)), "rows": len(texts)})
+    context.note("layers", {"kept": list(kept), "of": depth, "rows": len(texts)})
     context.report(92, "saving")
     folders.save(student, out, context)
 

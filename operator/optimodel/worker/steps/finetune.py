@@ -1,4 +1,5 @@
-"""`FineTune`: adapt the model to labelled text: all of it, its head, or through adapters; against perturbed embeddings if asked."""
+"""`FineTune`: adapt the model to labelled text: all of it, its head, through adapters, or
+through virtual tokens; against perturbed embeddings if asked."""
 
 from __future__ import annotations
 
@@ -32,6 +33,8 @@ def run(settings: FineTune, source: Path, out: Path, context: Context) -> None:
     torch.manual_seed(settings.training.seed)
     context.report(1, "loading")
     subject = folders.open_folder(source, context.task, context, labels=new)
+    if settings.method == "PromptTuning" or settings.method == "PrefixTuning":
+        subject = folders.with_virtual_tokens(subject, settings.method, settings.virtual_tokens)
     context.report(3, "tokenising")
     texts = encoded(subject, rows, settings.data, settings.training.max_length)
     context.note("rows", len(texts))
@@ -62,8 +65,9 @@ def _train(settings: FineTune, subject: Subject, texts: Texts, context: Context)
 
 
 def _train_model(settings: FineTune, subject: Subject, texts: Texts, context: Context) -> loop.Outcome:
-    freezing.embeddings(subject.model, settings.freeze_embeddings)
-    if settings.method == "Head":
+    if settings.method in ("Full", "LoRA"):
+        freezing.embeddings(subject.model, settings.freeze_embeddings)
+    elif settings.method == "Head":
         freezing.body(subject.model)
     lora = settings.method == "LoRA"
     with adapters.adapters(subject.model, settings.rank, settings.alpha) if lora else nullcontext():

@@ -10,11 +10,12 @@ from optimodel.api.steps import QAT
 
 from ..errors import Failure
 from ..training import families, folders, freezing, loop, losses
+from ..training.encoding import encoded
 from ..training.folders import Subject
 from ..training.rounding import parts, rounding
 from ..training.teacher import Teacher
 from .prune import masks
-from .prune.recover import HIDDEN, TEMPERATURE, encoded
+from .prune.recover import HIDDEN, TEMPERATURE
 from .technique import Context, Technique
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from optimodel.api.spec import Task
 
 from ..errors import Failure
+from ..peers import ALONE, Peers
 from ..rows import Row
 
 VERIFY_TIMEOUT_S = 600
@@ -26,7 +27,8 @@ class Context:
     `data` gives the rows of `DATASET` or `DATASET/PART` as the settings name them, and raises `Failure`. `checkpoint` is a
     folder (made by who needs it) that holds what an earlier attempt of this very step (same input, settings, data and tools)
     gave to `keep`; the newest file alone outlives the pod.
-    `note` takes a figure for the report (name, JSON value), never for the artifact. Seeds come from the settings.
+    `note` takes a figure for the report (name, JSON value), never for the artifact. Seeds come from the settings. `peers` are
+    the processes that train together.
     """
 
     task: Task
@@ -37,6 +39,7 @@ class Context:
     checkpoint: Path
     note: Callable[[str, Any], None] = lambda name, value: None
     keep: Callable[[Path], None] = lambda path: None
+    peers: Peers = ALONE
 
 
 @dataclass(frozen=True)

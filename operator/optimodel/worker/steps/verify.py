@@ -40,10 +40,13 @@ def _graph_answer(graph: Path, inputs: dict[str, Any]) -> Any:
 
 
 def _folder_answer(folder: Path, inputs: dict[str, Any]) -> Any:
-    """As transformers alone loads it; the tokenizer has to load too, and to know no more tokens than the model."""
+    """As transformers alone loads it, with its virtual tokens if it carries any; the tokenizer has to load too, and to know no
+    more tokens than the model."""
     import torch
     import transformers
     from transformers import AutoConfig, AutoTokenizer
+
+    from optimodel.worker.training import prompts
 
     torch.set_num_threads(1)
     options = {"local_files_only": True, "trust_remote_code": False}
@@ -56,8 +59,9 @@ def _folder_answer(folder: Path, inputs: dict[str, Any]) -> Any:
         raise SystemExit(f"weights do not fit the config: {str(loaded)[:200]}")
     if len(AutoTokenizer.from_pretrained(folder, **options)) > config.vocab_size:
         raise SystemExit("the tokenizer knows more tokens than the model")
+    model = prompts.restore(model.eval(), folder)
     with torch.no_grad():
-        found = model.eval()(**{name: torch.from_numpy(value) for name, value in inputs.items()})
+        found = model(**{name: torch.from_numpy(value) for name, value in inputs.items()})
     return found[SERVED[task].output].numpy()
 
 

@@ -15,7 +15,7 @@ from ..errors import Failure
 from ..loading import load
 from ..source import check_folder
 from ..source.checks import POOLING, WANTED
-from . import families
+from . import families, prompts
 
 if TYPE_CHECKING:
     from ..steps.technique import Context
@@ -64,8 +64,11 @@ def pooled(hidden: Any, mask: Any, description: Mapping[str, Any]) -> Any:
     return torch.nn.functional.normalize(vectors, dim=-1) if description["normalize"] else vectors
 
 
-def open_folder(source: Path, task: Task, context: Context, *, labels: Sequence[str] = ()) -> Subject:
-    """The model of a folder, ready to work with the context's threads. With `labels` it gets a new head. Raises `Failure`."""
+def open_folder(
+    source: Path, task: Task, context: Context, *, labels: Sequence[str] = (), virtual: bool = False
+) -> Subject:
+    """The model of a folder, ready to work with the context's threads. With `labels` it gets a new head; one that reads virtual
+    tokens is for those who ask for `virtual`. Raises `Failure`."""
     import torch
 
     from ..steps import describe
@@ -73,8 +76,23 @@ def open_folder(source: Path, task: Task, context: Context, *, labels: Sequence[
     torch.set_num_threads(context.threads)
     config = check_folder(source, task, headless=bool(labels))
     model, tokenizer = load(source, task, attention="sdpa", labels=labels)
+    if prompts.count(source) and not virtual:
+        raise Failure(
+            "VirtualTokensNotSupported",
+            "The model reads virtual tokens, so its weights cannot be changed any more. Begin with Distill or Export, or use "
+            "the model that the tokens were learnt for.",
+        )
     config |= {"id2label": model.config.id2label}
     return Subject(task, source, model, tokenizer, describe.describe(source, config, task, tokenizer))
+
+
+def with_virtual_tokens(subject: Subject, method: prompts.Method, count: int) -> Subject:
+    """The classifier with new virtual tokens, and so much less room for a text. Raises `Failure`."""
+    from ..steps import describe
+
+    room = prompts.room(describe.positions(subject.model.config.to_dict()), count)
+    described = {**subject.description, "maxLength": min(room, int(subject.description["maxLength"]))}
+    return replace(subject, model=prompts.attach(subject.model, method, count), description=described)
 
 
 def copy(subject: Subject) -> Subject:
@@ -86,17 +104,21 @@ def copy(subject: Subject) -> Subject:
 
 def save(subject: Subject, out: Path, context: Context, *, tokenizer: bool = True) -> None:
     """Write the folder and prove it: transformers alone loads it in a fresh process, and it answers alike at another shape. Without
-    `tokenizer` its files are there already. Raises `Failure`."""
+    `tokenizer` its files are there already. Of several processes, which hold equal weights, the first does so. Raises `Failure`."""
     from ..steps.technique import verify
 
+    if context.peers.rank:
+        return
     subject.model.eval()
     reference = context.scratch / "folder-reference.npz"
     _save_reference(subject, reference)
-    families.expand(subject.model)
-    for value in subject.model.parameters():
+    model = prompts.without(subject.model)
+    families.expand(model)
+    for value in model.parameters():
         value.data = value.data.contiguous()
-    subject.model.save_pretrained(out)
-    families.compact(subject.model)
+    model.save_pretrained(out)
+    families.compact(model)
+    prompts.save(subject.model, out)
     _carry(subject, out, tokenizer)
     verify(out, reference, max_difference=MAX_DIFFERENCE, min_cosine=MIN_COSINE)
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -48,47 +47,58 @@ def train(
     """Minimise `loss` over the parameters of `model` that require a gradient; `after` runs after each optimizer step.
 
     The caller sets train or eval mode. A run that was killed goes on from its last checkpoint with the weights that an
-    undisturbed one would have. Raises `Failure`.
+    undisturbed one would have. The context's peers share every batch. Raises `Failure`.
     """
     import torch
 
-    torch.manual_seed(training.seed)
+    torch.manual_seed(context.peers.seed(training.seed))
     parameters = {name: value for name, value in model.named_parameters() if value.requires_grad}
     optimizer = torch.optim.AdamW(_groups(parameters, float(training.weight_decay)), lr=float(training.learning_rate))
-    per_epoch = math.ceil(len(texts) / training.batch_size)
-    total = max(1, per_epoch * training.epochs)
+    total = math.ceil(len(texts) / training.batch_size) * training.epochs
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, _schedule(total, float(training.warmup)))
-    memory = Memory(context.checkpoint, parameters, optimizer, scheduler, _fingerprint(parameters, texts, training))
-    losses = memory.restore()
-    while len(losses) < total:
-        epoch, place = divmod(len(losses), per_epoch)
-        for rows in shuffled([len(x) for x in texts.ids], training.batch_size, training.seed, epoch)[place:]:
-            losses.append(_step(loss(texts.batch(rows)), parameters, optimizer, scheduler, training, len(losses)))
+    memory = Memory(context, parameters, optimizer, scheduler, _fingerprint(parameters, texts, training))
+    with context.peers.watching():
+        losses = memory.restore()
+        objective = context.peers.objective(model, lambda rows: loss(texts.batch(rows)))
+        for rows in _order(texts, training, len(losses)):
+            found = objective(rows)
+            value = _finite(context.peers.mean(float(found.item())), training, len(losses))
+            _step(found, parameters, optimizer, scheduler)
+            losses.append(value)
             after()
             if len(losses) % checkpoint_steps == 0 or len(losses) == total:
-                context.keep(memory.save(losses))
-            context.report(5 + 85 * len(losses) // total, f"loss {losses[-1]:.4f} at step {len(losses)} of {total}")
+                memory.save(losses)
+            context.report(5 + 85 * len(losses) // total, f"loss {value:.4f} at step {len(losses)} of {total}")
     return _outcome(losses)
 
 
-def _step(
-    found: Any, parameters: dict[str, Any], optimizer: Any, scheduler: Any, training: Training, step: int
-) -> float:
-    import torch
+def _order(texts: Texts, training: Training, done: int) -> Iterator[list[int]]:
+    """The rows of every batch behind the first `done`."""
+    lengths = [len(ids) for ids in texts.ids]
+    per_epoch = math.ceil(len(texts) / training.batch_size)
+    for epoch in range(done // per_epoch, training.epochs):
+        first = max(0, done - epoch * per_epoch)
+        yield from shuffled(lengths, training.batch_size, training.seed, epoch)[first:]
 
-    value = float(found.item())
+
+def _finite(value: float, training: Training, step: int) -> float:
     if not math.isfinite(value):
         raise Failure(
             "LossNotFinite",
             f"The loss is {value} at step {step + 1}. Lower training.learningRate (now {training.learning_rate}) "
             "or lengthen training.warmup.",
         )
+    return value
+
+
+def _step(found: Any, parameters: dict[str, Any], optimizer: Any, scheduler: Any) -> None:
+    import torch
+
     optimizer.zero_grad(set_to_none=True)
     found.backward()
     torch.nn.utils.clip_grad_norm_(parameters.values(), MAX_NORM)
     optimizer.step()
     scheduler.step()
-    return value
 
 
 def _groups(parameters: dict[str, Any], decay: float) -> list[dict[str, Any]]:
@@ -124,36 +134,46 @@ def _fingerprint(parameters: dict[str, Any], texts: Texts, training: Training) -
 
 
 class Memory:
-    """The checkpoint of one training: weights, optimizer, schedule, torch's generator and the losses so far. It appears whole or not
-    at all."""
+    """The checkpoint of one training: weights, optimizer, schedule, torch's generators and the losses so far. It appears whole or
+    not at all, with the first process, and all go back to it."""
 
     def __init__(
-        self, folder: Path, parameters: dict[str, Any], optimizer: Any, scheduler: Any, fingerprint: str
+        self, context: Context, parameters: dict[str, Any], optimizer: Any, scheduler: Any, fingerprint: str
     ) -> None:
-        self.path = folder / f"training-{fingerprint}.pt"
+        self.peers, self.keep = context.peers, context.keep
+        of = f"-of-{self.peers.size}" if self.peers.size > 1 else ""
+        self.path = context.checkpoint / f"training-{fingerprint}{of}.pt"
+        self.fingerprint = fingerprint
         self.parameters, self.optimizer, self.scheduler = parameters, optimizer, scheduler
 
-    def save(self, losses: list[float]) -> Path:
-        """Replace the last checkpoint; the file."""
+    def save(self, losses: list[float]) -> None:
+        """Replace the last checkpoint, and keep it."""
         import torch
 
+        generators = self.peers.all(torch.get_rng_state())
+        if self.peers.rank:
+            return
         state = {
             "parameters": {name: value.detach() for name, value in self.parameters.items()},
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
-            "generator": torch.get_rng_state(),
+            "generators": generators,
             "losses": losses,
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)
         partial = self.path.with_suffix(".partial")
         torch.save(state, partial)
         os.replace(partial, self.path)
-        return self.path
+        self.keep(self.path)
 
     def restore(self) -> list[float]:
-        """Go back to the last checkpoint; its losses, or none."""
+        """Go back to the last checkpoint; its losses, or none. Raises `Failure` where processes train on different things."""
         import torch
 
+        if self.peers.first(self.fingerprint.encode()) != self.fingerprint.encode():
+            message = "The processes of the Job read different rows or weights. Let nothing write to them meanwhile."
+            raise Failure("DataChanged", message, world=True)
+        self.peers.share(self.path)
         if not self.path.exists():
             return []
         state = torch.load(self.path, weights_only=True)
@@ -162,5 +182,5 @@ class Memory:
                 value.copy_(state["parameters"][name])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
-        torch.set_rng_state(state["generator"])
+        torch.set_rng_state(state["generators"][self.peers.rank])
         return list(state["losses"])

@@ -1,0 +1,46 @@
+"""What every process of a Job but the first does: run the steps that it is called to, for the sake of the training in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from optimodel.api.contract import JobInput
+from optimodel.artifacts import Store
+from optimodel.artifacts.manifest import scan
+
+from . import steps
+from .board import log
+from .errors import Failure
+from .peers import Call, Peers
+from .shelf import Shelf
+from .source import check_folder, fetch
+
+
+def follow(job: JobInput, store: Store, work: Path, environ: Mapping[str, str], threads: int, peers: Peers) -> None:
+    """Until the first process has no more for us. Raises `Failure` and `StoreError`."""
+    shelf = Shelf(job.data, environ)
+    wanted = {step.name: step for step in job.steps}
+    for call in peers.calls():
+        log(f"{call.step}: called as process {peers.rank} of {peers.size}")
+        out = work / "steps" / call.step
+        context = steps.Context(
+            job.task, threads, work, lambda *_: None, shelf.rows, work / "checkpoints" / call.step, peers=peers
+        )
+        steps.run(wanted[call.step], _input(call, job, store, work, environ), out, context)
+
+
+def _input(call: Call, job: JobInput, store: Store, work: Path, environ: Mapping[str, str]) -> Path:
+    """The files that the first process works on, by their digest."""
+    folder = work / call.input.removeprefix("sha256:")[:12]
+    if folder.exists():
+        return folder
+    if not call.is_source:
+        store.fetch(call.input, folder)
+        return folder
+    fetch(job.source, folder, environ, lambda *_: None)
+    check_folder(folder, job.task, headless=True)
+    if scan(folder).digest != call.input:
+        message = "The source changed while the processes of the Job fetched it. Set spec.source.refresh."
+        raise Failure("SourceChanged", message)
+    return folder
