@@ -12,6 +12,7 @@ from typing import Literal
 
 import msgspec
 
+from .search import Auto, SearchResult
 from .sources import Artifacts, Dataset, Source
 from .spec import Batching, Gate, Shape, Task
 from .steps import Step
@@ -65,6 +66,7 @@ class JobInput(Struct, frozen=True):
     source: Source
     artifacts: Artifacts
     steps: tuple[Step, ...]
+    auto: Auto | None = None
     gates: tuple[Gate, ...] = ()
     data: tuple[Dataset, ...] = ()
     shapes: tuple[Shape, ...] = ()
@@ -97,7 +99,8 @@ class StepProgress(Struct, frozen=True):
 
 
 class Progress(Struct, frozen=True):
-    """The page a running worker serves at `PROGRESS_PATH`: `steps` covers Fetch, every step, Evaluate and Publish."""
+    """The page a running worker serves at `PROGRESS_PATH`: `steps` covers Fetch, every step, Search where the recipe is searched for,
+    Evaluate and Publish."""
 
     phase: Literal["Fetch", "Optimize", "Evaluate", "Publish", "Done"]
     steps: tuple[StepProgress, ...] = ()
@@ -180,6 +183,7 @@ class Result(Struct, frozen=True):
     steps: tuple[StepProgress, ...] = ()
     gates: tuple[GateResult, ...] = ()
     figures: Figures | None = None
+    search: SearchResult | None = None
     report: str = ""
     """Key of the full report in the store."""
 

@@ -52,6 +52,7 @@ def status(s: Snapshot, f: Facts) -> OptimizedModelStatus:
         steps=f.work.steps or _pending(s),
         gates=f.work.revision.gates,
         figures=figures,
+        search=f.work.revision.search,
         size=_size(artifact.source_weights_bytes, artifact.weights_bytes) if artifact else "",
         quality=_quality(figures),
         canary=f"{rollout.weight}%" if rollout and rollout.stable else "",
@@ -160,7 +161,9 @@ def _source(f: Facts) -> Said:
 
 def _optimized(s: Snapshot, f: Facts) -> Said:
     if f.work.revision.artifact is not None or f.work.deployable:
-        return "True", "Optimized", ""
+        found = f.work.revision.search
+        kept = found is not None and not found.winner
+        return "True", "NoFeasibleRecipe" if kept else "Optimized", found.reason if found else ""
     if f.work.failure:
         return "False", f.work.failure.reason, f.work.failure.message
     if f.refusal:
@@ -170,6 +173,9 @@ def _optimized(s: Snapshot, f: Facts) -> Said:
 
 def _quality_passed(f: Facts) -> Said:
     if f.work.deployable:
+        missed = ", ".join(gate.name for gate in f.work.revision.gates if gate.verdict != "Pass")
+        if missed:
+            return "False", "NoFeasibleRecipe", f"the baseline is kept, which does not clear {missed}"
         return "True", "GatesPassed" if f.work.revision.gates else "NoGates", ""
     if f.work.revision.phase == "Rejected" and f.work.failure:
         return "False", f.work.failure.reason, f.work.failure.message

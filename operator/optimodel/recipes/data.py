@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
+from optimodel.api.search import Auto
 from optimodel.api.sources import PVC, S3, Dataset
 from optimodel.api.spec import Gate
 from optimodel.api.steps import Step
@@ -43,9 +44,10 @@ def references(step: Step) -> tuple[str, ...]:
     return tuple(dict.fromkeys(s.data for s in found if s is not None and s.data is not None))
 
 
-def read_by(steps: Sequence[Step]) -> tuple[str, ...]:
-    """The data that any of the steps reads, each name once."""
-    return tuple(dict.fromkeys(chain.from_iterable(references(step) for step in steps)))
+def read_by(steps: Sequence[Step], auto: Auto | None = None) -> tuple[str, ...]:
+    """The data that any of the steps, or the search for more of them, reads; each name once."""
+    searched = (auto.train, auto.validation) if auto else ()
+    return tuple(dict.fromkeys(n for n in chain(*map(references, steps), searched) if n is not None))
 
 
 def overlap(one: str, two: str, data: Sequence[Dataset]) -> bool:
