@@ -146,7 +146,7 @@ class Artifact(Struct, frozen=True):
     source_digest: str
     source_weights_bytes: int
     data_digest: str = ""
-    """What the rows that steps read say; empty where no step reads any."""
+    """What the rows that steps and the search read say; empty where none reads any."""
     inputs: tuple[Tensor, ...] = ()
     outputs: tuple[Tensor, ...] = ()
     max_batch_size: int = 0

@@ -259,11 +259,11 @@ def test_nothing_feasible_and_nothing_gained_keep_the_baseline_and_say_why() -> 
     coarse = World({name: Truth(0.2, 0.3, 0.5) for name in PLAIN}, 0.985)
     choice = search.choose(coarse.run(SPACE, Budget(4, 1e9)), "Latency")
     assert choice.winner is None
-    assert choice.reason.startswith("0 of 4 candidates hold the floor (the nearest, ")
+    assert choice.reason.startswith("0 of 4 candidates hold the floor; the nearest, ")
     assert "has CosineMean 0.8 [" in choice.reason and choice.reason.endswith("The baseline is kept.")
     slow = World({name: Truth(0.001, 0.3, 1.3) for name in PLAIN}, 0.985)
     assert search.choose(slow.run(SPACE, ROOM), "Latency").reason == (
-        "5 of 5 candidates hold the floor, and none with a gain. The baseline is kept."
+        "5 of 5 candidates hold the floor, and none of them with a gain. The baseline is kept."
     )
     assert search.choose([], "Size").winner is None
 

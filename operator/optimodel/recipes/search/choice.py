@@ -68,7 +68,8 @@ def choose(findings: Sequence[Finding], objective: Objective) -> Choice:
     held = f"{len(_feasible(findings))} of {len(tried)} candidates hold the floor"
     best = [o for o in front(findings) if cost(o.value) <= 1 + NOISE]
     if not best:
-        return Choice(None, f"{held}{_nearest(tried)}, and none with a gain. The baseline is kept.")
+        why = ", and none of them with a gain" if _feasible(findings) else _nearest(tried)
+        return Choice(None, f"{held}{why}. The baseline is kept.")
     tied = [o for o in best if cost(o.value) <= cost(best[0].value) * (1 + NOISE)]
     winner = min(tied, key=lambda o: (o.weights_bytes, o.steps, cost(o.value), o.candidate))
     share = f"{_WORDS[objective]} is {cost(winner.value):.3f} of the baseline's"
@@ -77,10 +78,10 @@ def choose(findings: Sequence[Finding], objective: Objective) -> Choice:
 
 
 def _nearest(tried: Sequence[Observation]) -> str:
-    """Where none holds it, what the candidate of the best answers missed."""
-    told = [] if any(map(feasible, tried)) else [o for o in tried if any(v.verdict != "Pass" for v in o.gates)]
+    """What the candidate of the best answers missed."""
+    told = [o for o in tried if any(v.verdict != "Pass" for v in o.gates)]
     if not told:
         return ""
     near = max(told, key=lambda o: (o.stage == "Judged", merit(o.quality), merit(o.screen)))
     v = next(v for v in near.gates if v.verdict != "Pass")
-    return f" (the nearest, {near.candidate}, has {v.metric} {v.value or '?'} [{v.low or '?'}, {v.high or '?'}] against {v.bound})"
+    return f"; the nearest, {near.candidate}, has {v.metric} {v.value or '?'} [{v.low or '?'}, {v.high or '?'}] against {v.bound}"
