@@ -174,7 +174,9 @@ REFUSED: dict[str, tuple[Callable[[], Object], list[str]]] = {
         ["bits 4 and groupSize belong to method WeightOnly"],
     ),
     "a search beside what it is to find": (
-        lambda: model(optimization__auto={"validation": "eval"}, optimization__steps=[{"name": "q", "type": "Quantize"}]),
+        lambda: model(
+            optimization__auto={"validation": "eval"}, optimization__steps=[{"name": "q", "type": "Quantize"}]
+        ),
         ["auto finds out how to quantize"],
     ),
     "a search that prunes by nothing": (
