@@ -234,7 +234,8 @@ class Pipeline:
         bench = Bench(self.job, auto, self.work, self.threads, size, files, graph, rows)
         told, digest = partial(self.board.percent, SEARCH), self.shelf.digest(recipes.read_by((), auto))
         self.outcome = Search(bench, self.store, stages[-1].digest, digest, told).run()
-        self.board.end(SEARCH, "Done" if self.outcome.worked else "Cached", self.outcome.result.reason)
+        winner = self.outcome.result.winner or "the baseline is kept"
+        self.board.end(SEARCH, "Done" if self.outcome.worked else "Cached", winner)
         self.job = msgspec.structs.replace(self.job, steps=self.outcome.steps)
         kept = stages[: len(self.job.steps)]
         self.board.follow([step.name for step in self.job.steps[len(kept) - 1 :]])
