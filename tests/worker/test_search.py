@@ -27,7 +27,7 @@ from optimodel.worker.search import Bench, Record
 from optimodel.worker.source import weight_bytes
 
 SPLIT = Split((Part("train", 50), Part("validation", 25), Part("test", 25)))
-AUTO = Auto("d/validation", "Size", train="d/train", prune=("Vocabulary",), trials=5)
+AUTO = Auto("d/validation", "Size", train="d/train", prune=("Vocabulary",), trials=6)
 ALIKE = Gate("alike", "CosineMean", data="d/test", min="0.95")
 ALIKE_AT_ALL = Gate("alike", "CosineMean", data="d/test", min="-1")
 
@@ -96,7 +96,7 @@ def test_a_killed_search_goes_on_and_ends_no_worse_than_plain_int8(folder: Path,
     assert after[: len(before)] == before, "seconds and all: known trials were not measured again"
     assert f"Search: {len(before)} trials are known" in log
     search = result.search
-    assert search is not None and search.trials == 5 and search.feasible >= 1, log
+    assert search is not None and search.trials == 6 and search.feasible >= 1, log
     tried = {o.candidate: o for o in after}  # type: ignore[attr-defined]
     assert feasible(tried[search.winner])
     assert tried[search.winner].weights_bytes <= tried["dynamic-int8"].weights_bytes
@@ -108,7 +108,7 @@ def test_a_killed_search_goes_on_and_ends_no_worse_than_plain_int8(folder: Path,
     assert again.search == search and states(again)["Search"] == "Cached", "judged anew, nothing was tried again"
     assert again.artifact == result.artifact
     told = report.details["search"]
-    assert search.winner in told["front"] and len(told["trials"]) == 5
+    assert search.winner in told["front"] and len(told["trials"]) == 6
     assert [made.name for made in report.lineage] == [s.name for s in again.steps][2:-2]
     page = next((folder / "store").rglob("killed00-e2.html")).read_text()
     assert search.winner in page and "Pareto" in page
