@@ -180,6 +180,16 @@ REFUSED: dict[str, tuple[Callable[[], Object], list[str]]] = {
         lambda: step("QAT", qat={"data": "eval", "bits": 4}),
         ["bits 4 and groupSize belong to WeightOnly"],
     ),
+    "a search beside what it is to find": (
+        lambda: model(
+            optimization__auto={"validation": "eval"}, optimization__steps=[{"name": "q", "type": "Quantize"}]
+        ),
+        ["auto finds out how to quantize"],
+    ),
+    "a search that prunes by nothing": (
+        lambda: model(optimization__auto={"validation": "eval", "prune": ["FFN"]}),
+        ["prune needs text to prune by"],
+    ),
     "parts of more than all": (
         lambda: model(data=[DATA | {"split": {"parts": [{"name": "a", "percent": 60}, {"name": "b", "percent": 50}]}}]),
         ["at most 100 percent together"],

@@ -12,6 +12,7 @@ from typing import Literal
 
 import msgspec
 
+from .search import Auto, SearchResult
 from .sources import Artifacts, Dataset, Source
 from .spec import Batching, Gate, Shape, Task
 from .steps import Step
@@ -69,6 +70,7 @@ class JobInput(Struct, frozen=True):
     source: Source
     artifacts: Artifacts
     steps: tuple[Step, ...]
+    auto: Auto | None = None
     gates: tuple[Gate, ...] = ()
     data: tuple[Dataset, ...] = ()
     shapes: tuple[Shape, ...] = ()
@@ -103,7 +105,8 @@ class StepProgress(Struct, frozen=True):
 
 
 class Progress(Struct, frozen=True):
-    """The page a running worker serves at `PROGRESS_PATH`: `steps` covers Fetch, every step, Evaluate and Publish."""
+    """The page a running worker serves at `PROGRESS_PATH`: `steps` covers Fetch, every step, Search where the recipe is searched for,
+    Evaluate and Publish."""
 
     phase: Literal["Fetch", "Optimize", "Evaluate", "Publish", "Done"]
     steps: tuple[StepProgress, ...] = ()
@@ -149,7 +152,7 @@ class Artifact(Struct, frozen=True):
     source_digest: str
     source_weights_bytes: int
     data_digest: str = ""
-    """What the rows that steps read say; empty where no step reads any."""
+    """What the rows that steps and the search read say; empty where none reads any."""
     inputs: tuple[Tensor, ...] = ()
     outputs: tuple[Tensor, ...] = ()
     max_batch_size: int = 0
@@ -186,6 +189,7 @@ class Result(Struct, frozen=True):
     steps: tuple[StepProgress, ...] = ()
     gates: tuple[GateResult, ...] = ()
     figures: Figures | None = None
+    search: SearchResult | None = None
     report: str = ""
     """Key of the full report in the store."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from .search import Auto
 from .sources import Artifacts, Dataset, Source
 from .steps import Step
 from .struct import Struct
@@ -94,6 +95,7 @@ class Optimization(Struct, frozen=True):
     recipe_ref: RecipeRef | None = None
     parameters: dict[str, str] | None = None
     steps: tuple[Step, ...] = (Step("export", "Export"),)
+    auto: Auto | None = None
     target: Target = Target()
     gates: tuple[Gate, ...] = ()
     timeout: str = "2h"
@@ -217,7 +219,9 @@ class ModelRevisionSpec(Struct, frozen=True):
     batching: Batching
     runtime: TritonRuntimeSpec
     data: tuple[Dataset, ...] = ()
-    """The datasets that steps read."""
+    """The datasets that steps and the search read."""
+    auto: Auto | None = None
+    """The search for further steps, if one was asked for; what it found is in status."""
     runtime_ref: RuntimeRef = RuntimeRef()
     """Where the runtime was found. Not part of the identity: an equal runtime under another name is the same revision."""
     recipe: RecipeSpec | None = None

@@ -6,6 +6,7 @@ from typing import Literal
 
 from .conditions import Condition
 from .contract import Artifact, Figures, GateResult, StepProgress
+from .search import SearchResult
 from .struct import Struct
 
 Phase = Literal[
@@ -105,6 +106,7 @@ class OptimizedModelStatus(Struct, frozen=True):
     steps: tuple[StepProgress, ...] = ()
     gates: tuple[GateResult, ...] = ()
     figures: Figures | None = None
+    search: SearchResult | None = None
     size: str = ""
     quality: str = ""
     canary: str = ""
@@ -128,5 +130,6 @@ class ModelRevisionStatus(Struct, frozen=True):
     evaluation: str = ""
     gates: tuple[GateResult, ...] = ()
     figures: Figures | None = None
+    search: SearchResult | None = None
     steps: tuple[StepProgress, ...] = ()
     report: str = ""

@@ -121,6 +121,8 @@ def summary(om: Obj) -> list[str]:
             for g in status["gates"]
         ]
         lines += ["", *columns([("gate", "verdict", "metric", "value"), *gates])]
+    if status.get("search"):
+        lines += ["", f"search: {status['search']['reason']}"]
     if table(om):
         lines += ["", *table(om)]
     if status.get("revisions"):

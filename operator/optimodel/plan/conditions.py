@@ -115,8 +115,7 @@ def _source(f: Facts) -> Said:
 
 def _optimized(s: Snapshot, f: Facts) -> Said:
     if f.work.revision.artifact is not None or f.work.deployable:
-        artifact = f.work.revision.artifact
-        return "True", "Optimized", f"artifact {artifact.digest} is in the store" if artifact else "in the store"
+        return _found(f)
     if f.work.failure:
         return "False", f.work.failure.reason, f.work.failure.message
     if f.refusal:
@@ -126,6 +125,13 @@ def _optimized(s: Snapshot, f: Facts) -> Said:
     if s.spec.suspend:
         return "False", "Suspended", "no Job runs while spec.suspend is true"
     return "False", "Optimizing", _progress(f)
+
+
+def _found(f: Facts) -> Said:
+    artifact, search = f.work.revision.artifact, f.work.revision.search
+    kept = search is not None and not search.winner
+    text = search.reason if search else f"artifact {artifact.digest} is in the store" if artifact else "in the store"
+    return "True", "NoFeasibleRecipe" if kept else "Optimized", text
 
 
 def _progress(f: Facts) -> str:
@@ -139,6 +145,9 @@ def _progress(f: Facts) -> str:
 def _quality_passed(f: Facts) -> Said:
     if f.work.deployable:
         count = len(f.work.revision.gates)
+        missed = ", ".join(gate.name for gate in f.work.revision.gates if gate.verdict != "Pass")
+        if missed:
+            return "False", "NoFeasibleRecipe", f"the baseline is kept, which does not clear {missed}"
         if not count:
             return "True", "NoGates", "nothing is asked of the result; spec.optimization.gates can"
         return "True", "GatesPassed", "the gate passed" if count == 1 else f"all {count} gates passed"

@@ -186,6 +186,7 @@ def _job(s: Snapshot, target: Target, known: ModelRevisionStatus, name: str, eva
         source=s.spec.source,
         artifacts=s.spec.artifacts,
         steps=o.steps,
+        auto=o.auto,
         gates=o.gates,
         data=s.spec.data,
         shapes=o.target.shapes,
@@ -210,9 +211,12 @@ def _finish(s: Snapshot, known: ModelRevisionStatus, attempt: Attempt, state: wo
     result = state.result
     assert result is not None
     passed = result.outcome == "Succeeded"
+    said = (result.search.reason if result.search else result.message)[:500]
+    done = "NoFeasibleRecipe" if result.reason == "NoFeasibleRecipe" else "Optimized"
+    cleared = passed and all(gate.verdict == "Pass" for gate in result.gates)
     conditions = [
-        Condition(OPTIMIZED, "True", "Optimized", result.message[:500]),
-        Condition(QUALITY_PASSED, "True" if passed else "False", "GatesPassed" if passed else result.reason, ""),
+        Condition(OPTIMIZED, "True", done, said),
+        Condition(QUALITY_PASSED, "True" if cleared else "False", "GatesPassed" if cleared else result.reason, ""),
     ]
     found = ModelRevisionStatus(
         observed_generation=1,
@@ -222,10 +226,11 @@ def _finish(s: Snapshot, known: ModelRevisionStatus, attempt: Attempt, state: wo
         evaluation=evaluation,
         gates=result.gates,
         figures=result.figures,
+        search=result.search,
         steps=result.steps,
         report=result.report,
     )
-    event = Event("Normal" if passed else "Warning", "Optimized" if passed else result.reason, result.message[:500])
+    event = Event("Normal", done, said) if passed else Event("Warning", result.reason, result.message[:500])
     failure = None if passed else _rejection(found)
     return Work(found, attempt, write=found, steps=result.steps, failure=failure, terminal=not passed, events=(event,))
 

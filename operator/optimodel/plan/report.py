@@ -35,6 +35,7 @@ def status(s: Snapshot, f: Facts) -> OptimizedModelStatus:
         steps=f.work.steps or _pending(s),
         gates=f.work.revision.gates,
         figures=figures,
+        search=f.work.revision.search,
         size=_size(artifact.source_weights_bytes, artifact.weights_bytes) if artifact else "",
         quality=_quality(figures),
         canary=f"{rollout.weight}%" if rollout and rollout.stable else "",

@@ -93,7 +93,7 @@ def _kept(s: Snapshot, revision: Revision, live: Optimization | None, now: str) 
     if r.hash == now:
         return live
     if (s.status.observed_generation, s.status.revision) == (s.meta.generation, r.hash):
-        return msgspec.structs.replace(as_made or live or s.spec.optimization, steps=r.steps)
+        return msgspec.structs.replace(as_made or live or s.spec.optimization, steps=r.steps, auto=r.auto)
     return None
 
 
@@ -120,7 +120,7 @@ def _runtime_outdated(revision: Revision, now: str) -> Outdated | None:
 
 
 def _hash(s: Snapshot, asks: Optimization, runtime: TritonRuntimeSpec) -> str:
-    return revision_hash(s.spec.task, s.spec.source, asks.steps, s.spec.serving.batching, runtime, s.spec.data)
+    return revision_hash(s.spec.task, s.spec.source, asks.steps, s.spec.serving.batching, runtime, s.spec.data, asks)
 
 
 def _spec(s: Snapshot, asks: Optimization, hash: str, runtime: TritonRuntimeSpec) -> ModelRevisionSpec:
@@ -131,7 +131,8 @@ def _spec(s: Snapshot, asks: Optimization, hash: str, runtime: TritonRuntimeSpec
         task=s.spec.task,
         source=s.spec.source,
         steps=asks.steps,
-        data=read_datasets(asks.steps, s.spec.data),
+        data=read_datasets(asks.steps, s.spec.data, asks.auto),
+        auto=asks.auto,
         batching=s.spec.serving.batching,
         runtime=runtime,
         runtime_ref=s.spec.serving.runtime_ref,

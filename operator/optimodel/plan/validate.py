@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..api.durations import seconds
-from ..recipes import rules, trains
+from ..recipes import rules, search, trains
 from ..resources.routes import kinds
 from .revise import Target, problems
 from .types import Snapshot
@@ -36,8 +36,10 @@ def _refusals(s: Snapshot) -> Iterator[Refusal]:
     for problem in rules.check(s.spec.task, o.steps, o.gates, s.spec.data, o.target):
         yield Refusal(problem.reason, problem.message + _origin(s))
     if o.processes > 1 and not any(map(trains, o.steps)):
-        text = f"spec.optimization.processes is {o.processes}, but no step trains. Set it to 1, or add a FineTune or Distill."
+        text = f"spec.optimization.processes is {o.processes}, but no step trains. Set it to 1, or add one that does."
         yield Refusal("SettingUnused", text)
+    for problem in search.check(o.auto, s.spec.task, o.steps, o.gates, s.spec.data):
+        yield Refusal(problem.reason, problem.message + _origin(s))
     yield from _durations(s)
     yield from _router(s)
     yield from _runtime(s)
@@ -52,6 +54,7 @@ def _durations(s: Snapshot) -> Iterator[Refusal]:
     r = s.spec.rollout
     texts = {
         "spec.optimization.timeout": s.spec.optimization.timeout,
+        **({"spec.optimization.auto.timeout": s.spec.optimization.auto.timeout} if s.spec.optimization.auto else {}),
         "spec.rollout.progressDeadline": r.progress_deadline,
         "spec.rollout.drain": r.drain,
         **{f"spec.rollout.steps[{x.name}].minDuration": x.min_duration for x in r.steps},
@@ -61,6 +64,11 @@ def _durations(s: Snapshot) -> Iterator[Refusal]:
             seconds(text)
         except ValueError as e:
             yield Refusal("InvalidDuration", f"{field}: {e}")
+            return
+    auto, whole = s.spec.optimization.auto, s.spec.optimization.timeout
+    if auto and seconds(auto.timeout) >= seconds(whole):
+        message = f"spec.optimization.auto.timeout: {auto.timeout} does not fit into optimization.timeout, {whole}. Shorten it."
+        yield Refusal("InvalidDuration", message)
 
 
 def _router(s: Snapshot) -> Iterator[Refusal]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
+from optimodel.api.search import Auto
 from optimodel.api.sources import PVC, S3, Dataset
 from optimodel.api.spec import Gate
 from optimodel.api.steps import Step
@@ -46,12 +47,13 @@ def references(step: Step) -> tuple[str, ...]:
 def trains(step: Step) -> bool:
     """Whether the step runs a training loop."""
     recover = step.prune.recover if step.prune else None
-    return any(hasattr(settings, "training") for settings in (step.fine_tune, step.distill, recover))
+    return any(hasattr(settings, "training") for settings in (step.fine_tune, step.distill, step.qat, recover))
 
 
-def read_by(steps: Sequence[Step]) -> tuple[str, ...]:
-    """The data that any of the steps reads, each name once."""
-    return tuple(dict.fromkeys(chain.from_iterable(references(step) for step in steps)))
+def read_by(steps: Sequence[Step], auto: Auto | None = None) -> tuple[str, ...]:
+    """The data that any of the steps, or the search for more of them, reads; each name once."""
+    searched = (auto.train, auto.validation) if auto else ()
+    return tuple(dict.fromkeys(n for n in chain(*map(references, steps), searched) if n is not None))
 
 
 def overlap(one: str, two: str, data: Sequence[Dataset]) -> bool:

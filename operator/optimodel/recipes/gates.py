@@ -18,7 +18,7 @@ from optimodel.api.spec import Gate, Metric
 
 from .intervals import Interval
 from .paired import Pairs, accuracy_drop, macro_f1, macro_f1_drop
-from .rules import HIGHER_IS_BETTER
+from .rules import HIGHER_IS_BETTER, LABEL_METRICS
 
 Kind = Literal["Exact", "Mean", "Quantile"]
 Key = tuple[Metric, str | None]
@@ -105,6 +105,12 @@ def judge(
 ) -> tuple[GateResult, ...]:
     """A verdict per gate, in order. `data`: gate name -> the data it is judged on (`data.gate_dataset`)."""
     return tuple(_judge(gate, _find(gate, measurements, data.get(gate.name))) for gate in gates)
+
+
+def of_a_kept_baseline(gates: Sequence[Gate]) -> set[str]:
+    """Names of the gates that hold for a baseline which is kept because nothing smaller or faster is good enough: absolute bars
+    for right answers. It loses nothing against itself, and bars for size and speed are what could not be reached."""
+    return {gate.name for gate in gates if gate.metric in LABEL_METRICS and gate.max_drop is None}
 
 
 def _find(gate: Gate, measurements: Mapping[Key, Measurement | Pairs], dataset: str | None) -> Interval | None:

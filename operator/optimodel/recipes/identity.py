@@ -14,8 +14,9 @@ from typing import Any
 
 import msgspec
 
+from optimodel.api.search import Auto
 from optimodel.api.sources import Artifacts, Dataset, Source
-from optimodel.api.spec import Batching, Gate, Shape, Task, TritonRuntimeSpec
+from optimodel.api.spec import Batching, Gate, Optimization, Shape, Task, TritonRuntimeSpec
 from optimodel.api.steps import Export, Prune, Quantize, Step, StepType
 from optimodel.api.struct import Struct
 
@@ -92,9 +93,11 @@ def revision_hash(
     batching: Batching,
     runtime: TritonRuntimeSpec,
     data: Sequence[Dataset] = (),
+    search: Optimization | None = None,
 ) -> str:
     """Eight characters that change exactly when the answers may: task, source, steps (not their names), the data that
-    they read, batching, and the runtime's image, arguments and formats (not its resources or placement)."""
+    they read, batching, the runtime's image, arguments and formats (not its resources or placement), and what `search` asks
+    for if it has an `auto`."""
     form: dict[str, Any] = {
         "version": VERSION,
         "task": task,
@@ -103,14 +106,24 @@ def revision_hash(
         "batching": canonical(batching),
         "runtime": {k: v for k, v in canonical(runtime).items() if k in ("image", "args", "formats")},
     }
-    if used := read_datasets(steps, data):
+    auto = search.auto if search else None
+    if search and auto:
+        form["search"] = canonical_search(auto, search.gates, search.target.shapes)
+    if used := read_datasets(steps, data, auto):
         form["data"] = [{"name": item.name, **canonical_dataset(item)} for item in used]
     return digest(form, 8)
 
 
-def read_datasets(steps: Sequence[Step], data: Sequence[Dataset]) -> tuple[Dataset, ...]:
-    """The datasets that steps read, in the order of the spec: they are part of what is made."""
-    used = {name.partition("/")[0] for name in read_by(steps)}
+def canonical_search(auto: Auto, gates: Sequence[Gate], shapes: Sequence[Shape]) -> dict[str, Any]:
+    """What decides the outcome of a search: its settings, the bars of its floor, and the workload. Neither what the gates are
+    called nor the data that they judge the winner on."""
+    bars = [canonical(msgspec.structs.replace(gate, name="", data=None)) for gate in gates]
+    return {"auto": canonical(auto), "floor": bars, "shapes": [canonical(shape) for shape in shapes]}
+
+
+def read_datasets(steps: Sequence[Step], data: Sequence[Dataset], auto: Auto | None = None) -> tuple[Dataset, ...]:
+    """The datasets that steps and the search read, in the order of the spec: they are part of what is made."""
+    used = {name.partition("/")[0] for name in read_by(steps, auto)}
     return tuple(item for item in data if item.name in used)
 
 

@@ -17,7 +17,7 @@ from optimodel.api.contract import ExitCode, JobInput, Result
 from optimodel.artifacts import StoreError, ending, open_store
 
 from . import system
-from .board import Board, log, serve
+from .board import Board, lines, log, serve
 from .errors import Failure
 
 WORK_ENV, PORT_ENV = "OPTIMODEL_WORK", "OPTIMODEL_PROGRESS_PORT"
@@ -30,7 +30,7 @@ def main() -> int:
         job = msgspec.json.decode(os.environ[contract.JOB_ENV], type=JobInput)
     except (KeyError, msgspec.DecodeError) as error:
         return ending.fail("worker", "BadInput", f"{contract.JOB_ENV} is missing or cannot be read: {error}", False)
-    board = Board(["Fetch", *(step.name for step in job.steps), "Evaluate", "Publish"])
+    board = Board(lines(job))
     system.on_terminate(
         lambda: _finish(Result("Failed", "Interrupted", "The Job was told to stop."), ExitCode.WORLD, board)
     )

@@ -11,10 +11,19 @@ from typing import Any, Literal
 import msgspec
 
 from optimodel.api import contract
-from optimodel.api.contract import Progress, StepProgress
+from optimodel.api.contract import JobInput, Progress, StepProgress
 
 State = Literal["Pending", "Running", "Done", "Cached", "Failed"]
 Phase = Literal["Fetch", "Optimize", "Evaluate", "Publish", "Done"]
+SEARCH = "Search"
+"""The line of `optimization.auto`. Names of a user's steps have no capitals."""
+
+
+def lines(job: JobInput) -> list[str]:
+    """What a Job will do, as far as is known at its begin: what a search finds follows later, the Export with it."""
+    names = [step.name for step in job.steps]
+    done = names if job.auto is None else [*names[:-1], SEARCH]
+    return ["Fetch", *done, "Evaluate", "Publish"]
 
 
 class Board:
@@ -25,6 +34,14 @@ class Board:
         self._steps = {name: StepProgress(name, "Pending") for name in names}
         self._began: dict[str, float] = {}
         self._phase: Phase = "Fetch"
+
+    def follow(self, names: Sequence[str]) -> None:
+        """Put the steps that a search has found between it and what comes after."""
+        with self._lock:
+            order = list(self._steps)
+            before, after = order[: order.index(SEARCH) + 1], order[order.index("Evaluate") :]
+            known = self._steps
+            self._steps = {name: known.get(name, StepProgress(name, "Pending")) for name in (*before, *names, *after)}
 
     def phase(self, phase: Phase) -> None:
         """Enter a phase."""

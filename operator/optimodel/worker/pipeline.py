@@ -1,24 +1,25 @@
-"""The Job's whole path: Fetch → steps → Evaluate → gates → Publish, skipping all that the store already holds."""
+"""The Job's whole path: Fetch → steps → Search, if asked for → Evaluate → gates → Publish, skipping all that the store already holds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from optimodel import recipes, repository
 from optimodel.api.contract import Artifact, GateResult, JobInput, Result
+from optimodel.api.search import Auto
 from optimodel.api.steps import Step
 from optimodel.artifacts import StepEntry, Store
 from optimodel.artifacts.manifest import scan
-from optimodel.recipes import data, gates
+from optimodel.recipes import data, gates, search
 
 from . import dataset, report, steps
-from .board import Board, log
+from .board import SEARCH, Board, log
 from .checkpoints import Checkpoint
 from .errors import Failure
 from .peers import ALONE, Call, Peers
@@ -27,6 +28,9 @@ from .rows import Row
 from .shelf import Shelf
 from .source import check_folder, fetch, weight_bytes
 from .tasks import KINDS
+
+if TYPE_CHECKING:
+    from .search import Outcome
 
 BASELINE = ".baseline"
 """Folder and name of the baseline's Export where it is none of the pipeline's own; no step of a user begins with a dot."""
@@ -65,7 +69,7 @@ class Pipeline:
         self.shelf = Shelf(job.data, environ, reader=KINDS[job.task].reader)
         self.data_digest = ""
         self.notes: dict[str, Any] = {}
-        self.made: list[tuple[str, int]] = []
+        self.outcome: Outcome | None = None
         self.report_key = f"reports/{job.revision}-{job.evaluation}.json"
 
     def run(self) -> Result:
@@ -77,13 +81,23 @@ class Pipeline:
         source = self._source()
         stages = [source]
         self.board.phase("Optimize")
-        for step in self.job.steps:
-            stages.append(self._step(step, source, stages[-1]))
-            self.made.append((stages[-1].digest, stages[-1].weights_bytes))
-        return self._judge(source, stages)
+        if self.job.auto is not None:
+            stages = self._search(self.job.auto, source, self._walk(self.job.steps[:-1], source, stages))
+        return self._judge(source, self._walk(self.job.steps, source, stages))
+
+    def _walk(self, wanted: Sequence[Step], source: Stage, stages: Sequence[Stage]) -> list[Stage]:
+        """The stages with those of the steps that are still to be done."""
+        found = list(stages)
+        for step in wanted[len(found) - 1 :]:
+            found.append(self._step(step, source, found[-1]))
+        return found
 
     def _check(self) -> None:
-        problems = recipes.check(self.job.task, self.job.steps, self.job.gates, self.job.data)
+        job = self.job
+        problems = (
+            *recipes.check(job.task, job.steps, job.gates, job.data),
+            *search.check(job.auto, job.task, job.steps, job.gates, job.data),
+        )
         if problems:
             raise Failure(problems[0].reason, problems[0].message)
 
@@ -99,6 +113,9 @@ class Pipeline:
         )
         if stale or not self.store.exists(report.result.artifact.digest):
             return None
+        if self.job.auto is not None:
+            names = [step.name for step in report.result.steps]
+            self.board.follow(names[names.index(SEARCH) + 1 : names.index("Evaluate")])
         for name in self._names():
             self.board.end(name, "Cached", "found in the store")
         sizes = {step.name: step.bytes for step in report.result.steps}
@@ -112,7 +129,7 @@ class Pipeline:
 
     def _data(self) -> str:
         """What the rows that steps read say. Raises `Failure` where it is not what this revision was made of."""
-        digest = self.shelf.digest(recipes.read_by(self.job.steps))
+        digest = self.shelf.digest(recipes.read_by(self.job.steps, self.job.auto))
         if self.job.pinned_data not in (None, digest):
             raise Failure(
                 "DataChanged",
@@ -162,6 +179,12 @@ class Pipeline:
         self.board.end(step.name, "Done", stage.digest[:19], stage.weights_bytes)
         return stage
 
+    def _made(self, step: Step, source: Stage, before: Stage, report: Callable[[int, str], None]) -> Stage:
+        """What a step makes that is not on the board, found in the store or done now."""
+        key = self._key(step, before.digest)
+        entry = self.store.step(key)
+        return self._found(step, entry) if entry else self._run(step, key, source, before, report)
+
     def _found(self, step: Step, entry: StepEntry, folder: Path | None = None) -> Stage:
         if entry.notes:
             self.notes[step.name] = msgspec.json.decode(entry.notes)
@@ -170,7 +193,7 @@ class Pipeline:
     def _run(self, step: Step, key: str, source: Stage, before: Stage, report: Callable[[int, str], None]) -> Stage:
         """Do the work of a step, and remember it in the store."""
         folder = self._folder(before) if before is not source else self._source_folder(source)
-        out = self.work / "steps" / step.name
+        out = self.work / "steps" / key[:16]
         checkpoint = Checkpoint(self.store, key, self.work / "checkpoints" / key)
         notes: dict[str, Any] = {}
         context = steps.Context(
@@ -196,19 +219,40 @@ class Pipeline:
         checkpoint.drop()
         return self._found(step, entry, out if entry.output == digest else None)
 
-    def _baseline(self, source: Stage, stages: list[Stage]) -> Stage:
+    def _baseline(self, source: Stage, stages: Sequence[Stage], name: str) -> Stage:
         """The model as adapted, or else the source, as the fp32 graph that everything is compared with: the pipeline's own
-        Export where nothing lies between, else one for this end, kept in the store like any step's."""
+        Export where nothing lies between, else one for this end, kept in the store like any step's. `name` is what the board shows."""
         types = [step.type for step in self.job.steps]
         adapted = types.index("FineTune") + 1 if "FineTune" in types else 0
         exported = types.index("Export")
-        if adapted == exported:
+        if adapted == exported and exported + 1 < len(stages):
             return stages[exported + 1]
         step = msgspec.structs.replace(self.job.steps[exported], name=BASELINE)
-        key = self._key(step, stages[adapted].digest)
-        if entry := self.store.step(key):
-            return self._found(step, entry)
-        return self._run(step, key, source, stages[adapted], lambda _, word: self.board.percent("Evaluate", 0, word))
+        return self._made(step, source, stages[adapted], lambda _, word: self.board.percent(name, 0, word))
+
+    def _search(self, auto: Auto, source: Stage, stages: list[Stage]) -> list[Stage]:
+        """Find the steps that follow, and go on as if the user had written them. The stages that are theirs too."""
+        from .search import Bench, Search
+
+        self.board.start(SEARCH)
+        baseline = self._baseline(source, stages, SEARCH)
+
+        def graph(prune: Sequence[Step], told: Callable[[int, str], None]) -> Path:
+            found = stages[-1]
+            for step in (*prune, self.job.steps[-1]):
+                found = self._made(step, source, found, told)
+            return self._folder(found)
+
+        size, files, rows = source.weights_bytes, self._folder(baseline), self.shelf.rows
+        bench = Bench(self.job, auto, self.work, self.threads, size, files, graph, rows)
+        told, digest = partial(self.board.percent, SEARCH), self.shelf.digest(recipes.read_by((), auto))
+        self.outcome = Search(bench, self.store, stages[-1].digest, digest, told).run()
+        winner = self.outcome.result.winner or "the baseline is kept"
+        self.board.end(SEARCH, "Done" if self.outcome.worked else "Cached", winner)
+        self.job = msgspec.structs.replace(self.job, steps=self.outcome.steps)
+        kept = stages[: len(self.job.steps)]
+        self.board.follow([step.name for step in self.job.steps[len(kept) - 1 :]])
+        return kept
 
     def _source_folder(self, source: Stage) -> Path:
         if source.folder is None:  # its steps were in the store a moment ago, and no longer are
@@ -232,7 +276,7 @@ class Pipeline:
 
         self.board.phase("Evaluate")
         self.board.start("Evaluate")
-        baseline, final = self._baseline(source, stages), stages[-1]
+        baseline, final = self._baseline(source, stages, "Evaluate"), stages[-1]
         rows = {name: self._evidence(name) for name in recipes.evidence(self.job.steps, self.job.gates, self.job.data)}
         ratio = final.weights_bytes / max(1, source.weights_bytes)
         told = partial(self.board.percent, "Evaluate")
@@ -254,9 +298,9 @@ class Pipeline:
             max_batch_size=evidence.max_batch_size,
             golden=golden(best),
         )
-        return self._publish(
-            artifact, verdicts, evidence.figures, evidence.details | {"steps": self.notes, "baseline": baseline.digest}
-        )
+        made = [(stage.digest, stage.weights_bytes) for stage in stages[1:]]
+        details = evidence.details | {"steps": self.notes, "baseline": baseline.digest}
+        return self._publish(artifact, verdicts, evidence.figures, details, made)
 
     def _evidence(self, name: str) -> list[Row]:
         """The rows to measure on: more of them where a gate counts right answers, which tell little each."""
@@ -264,11 +308,15 @@ class Pipeline:
         counted = bool(metrics & recipes.LABEL_METRICS)
         return dataset.sample(self.shelf.rows(name), dataset.MAX_LABELLED_ROWS if counted else dataset.MAX_ROWS)
 
-    def _publish(self, artifact: Artifact, verdicts: tuple[GateResult, ...], figures: Any, details: Any) -> Result:
+    def _publish(
+        self, artifact: Artifact, verdicts: tuple[GateResult, ...], figures: Any, details: Any, made: Any
+    ) -> Result:
         """Make the artifact count if its gates passed, and leave the report whatever they said."""
         self.board.phase("Publish")
         self.board.start("Publish")
-        missed = [v for v in verdicts if v.verdict != "Pass"]
+        kept = self.outcome is not None and not self.outcome.result.winner
+        bars = gates.of_a_kept_baseline(self.job.gates) if kept else {gate.name for gate in self.job.gates}
+        missed = [v for v in verdicts if v.verdict != "Pass" and v.name in bars]
         for verdict in verdicts:
             log(f"gate {verdict.name}: {verdict.verdict} {verdict.message}".rstrip())
         if missed:
@@ -280,12 +328,15 @@ class Pipeline:
         else:
             self.store.mark_published(artifact.digest)
             self.board.end("Publish", "Done", artifact.digest[:19], artifact.weights_bytes)
-            result = Result("Succeeded", "Published")
+            result = Result("Succeeded", "NoFeasibleRecipe" if kept else "Published")
         self.board.phase("Done")
         result = msgspec.structs.replace(
             result, artifact=artifact, steps=self.board.steps, gates=verdicts, figures=figures, report=self.report_key
         )
-        report.leave(self.store, self.report_key, facts.report(self.job, self.threads, self.made, result, details))
+        if self.outcome is not None:
+            result = msgspec.structs.replace(result, search=self.outcome.result)
+            details |= {"search": self.outcome.details}
+        report.leave(self.store, self.report_key, facts.report(self.job, self.threads, made, result, details))
         return result
 
 

@@ -73,6 +73,15 @@ def test_the_summary_names_every_condition() -> None:
     assert "a/m  Ready" in text and "Serving" in text and "rollout: Paused (step half)" in text
 
 
+def test_the_summary_tells_why_a_search_ended_as_it_did() -> None:
+    found = {
+        "objective": "Size",
+        "reason": "weights-int4: the size is 0.2 of the baseline's.",
+        "winner": "weights-int4",
+    }
+    assert f"search: {found['reason']}" in view.summary(model(search=found))
+
+
 def test_the_summary_tells_the_whole_failure_and_when_it_is_tried_again() -> None:
     failure = {"component": "worker", "reason": "BucketMissing", "message": "the bucket is not there. " * 20 + "END"}
     text = "\n".join(view.summary(model(lastFailure=failure, attempt={"retryAt": "2026-01-02T03:04:05Z"})))

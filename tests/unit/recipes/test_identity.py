@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+from optimodel.api.search import Auto
 from optimodel.api.sources import PVC, S3, Artifacts, Dataset, HuggingFace, LocalRef, Part, Source, Split
-from optimodel.api.spec import Batching, Gate, Shape, TritonRuntimeSpec
+from optimodel.api.spec import Batching, Gate, Optimization, Shape, Target, TritonRuntimeSpec
 from optimodel.api.steps import Distill, Quantize, Step
 from optimodel.recipes import identity
 
@@ -91,3 +92,26 @@ def test_a_job_depends_on_secrets_and_pod_template_but_not_on_the_deletion_polic
     assert len(changed) == 6
     assert job(processes=1, queue=None) == job()
     assert all(len(h) == 5 for h in changed)
+
+
+def test_a_search_is_part_of_what_is_made_with_its_floor_but_not_where_the_winner_is_judged():
+    graph, d = STEPS[:1], Dataset("d", s3=S3("s3://data/d.jsonl"))
+    plain, shape = Auto("d"), Shape()
+    floor = Gate("loss", "CosineMean", data="d", min="0.98")
+
+    def searched(auto=plain, gates=(floor,), shapes=(shape,), data=(d,)):
+        asks = Optimization(auto=auto, gates=gates, target=Target(shapes=shapes))
+        return identity.revision_hash("TextEmbedding", HUB, graph, Batching(), RUNTIME, data, asks)
+
+    renamed = msgspec.structs.replace(floor, name="other", data="e")
+    assert searched() == searched(gates=(renamed,)) == searched(Auto("d", objective="Latency", trials=16))
+    others = [
+        searched(Auto("d", "Size")),
+        searched(Auto("d", seed=1)),
+        searched(gates=(msgspec.structs.replace(floor, min="0.97"),)),
+        searched(shapes=(Shape(8, 32),)),
+        searched(data=(Dataset("d", s3=S3("s3://data/e.jsonl")),)),
+        searched(auto=None),
+    ]
+    assert len({searched(), *others}) == len(others) + 1
+    assert searched(auto=None) == revision(steps=graph)

@@ -10,7 +10,7 @@ import pytest
 
 from optimodel.api.contract import TERMINATION_LIMIT, GateResult, Golden, Progress, Result, StepProgress
 from optimodel.artifacts import ending
-from optimodel.worker.board import Board, serve
+from optimodel.worker.board import SEARCH, Board, serve
 
 
 def page(server, path="/progress"):
@@ -39,6 +39,15 @@ def test_the_page_follows_the_board():
     finally:
         server.shutdown()
         server.server_close()
+
+
+def test_what_a_search_finds_follows_it_on_the_board():
+    board = Board(["Fetch", "small", SEARCH, "Evaluate", "Publish"])
+    board.end("small", "Done")
+    board.follow(["graph", "auto-quantize"])
+    names = [s.name for s in board.steps]
+    assert names == ["Fetch", "small", "Search", "graph", "auto-quantize", "Evaluate", "Publish"]
+    assert [s.state for s in board.steps][1:4] == ["Done", "Pending", "Pending"]
 
 
 def test_a_result_always_fits_the_termination_message():

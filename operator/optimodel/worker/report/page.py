@@ -8,7 +8,7 @@ from typing import Any
 
 from optimodel.api.contract import GateResult
 
-from . import plot
+from . import plot, search
 from .document import Report
 from .markup import Markup, table, tag, together
 from .words import UNKNOWN, comparison, flat, meaning, megabytes, number, seeds, short
@@ -52,6 +52,7 @@ def _sections(report: Report) -> Iterator[Markup]:
     yield _section("Before and after", table(("", "before", "after", ""), comparison(report), id="comparison"))
     yield _gates(report.result.gates)
     yield _path(report)
+    yield from (_section(heading, content) for heading, content in search.parts(report))
     yield _steps(report)
     yield _latency(report.details.get("latency", []))
     for name, quality in report.details.get("data", {}).items():

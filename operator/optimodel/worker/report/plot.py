@@ -58,6 +58,56 @@ def path(points: Sequence[Point], quality: str) -> Markup:
     return tag("svg", legend, together(parts), role="img", viewBox=f"0 0 {size['width']} {height}", **size)
 
 
+@dataclass(frozen=True)
+class Mark:
+    """A model on a plane, with a short label beside it and its name behind. `kind` is a class of the page's style."""
+
+    label: str
+    name: str
+    x: float
+    y: float
+    kind: str
+
+
+def plane(marks: Sequence[Mark], x: str, y: str) -> Markup:
+    """Marks between their own extremes; `x` and `y` name the axes, whose ends are told."""
+    wide, high, edge = 520, 260, 44
+    lows = [min((getattr(m, axis) for m in marks), default=0.0) for axis in "xy"]
+    spans = [max((getattr(m, axis) for m in marks), default=0.0) - low for axis, low in zip("xy", lows, strict=True)]
+
+    def place(mark: Mark) -> tuple[float, float]:
+        right, up = ((v - low) / (span or 1.0) for v, low, span in zip((mark.x, mark.y), lows, spans, strict=True))
+        return edge + right * (wide - 3 * edge), high - edge - up * (high - 2 * edge)
+
+    parts = [
+        tag("line", x1=edge / 2, x2=wide, y1=high - edge / 2, y2=high - edge / 2, class_="reach"),
+        tag("line", x1=edge / 2, x2=edge / 2, y1=10, y2=high - edge / 2, class_="reach"),
+        tag("text", f"{x}: {lows[0]:.4g} to {lows[0] + spans[0]:.4g} →", x=edge, y=high - 4),
+        tag("text", f"↑ {y}: {lows[1]:.4g} to {lows[1] + spans[1]:.4g}", x=edge / 2 + 6, y=18),
+    ]
+    for mark in marks:
+        left, top = place(mark)
+        circle = tag("circle", tag("title", mark.name), cx=f"{left:.1f}", cy=f"{top:.1f}", r=5, class_=mark.kind)
+        parts += [circle, tag("text", mark.label, x=f"{left + 8:.1f}", y=f"{top + 4:.1f}")]
+    return tag("svg", together(parts), role="img", viewBox=f"0 0 {wide} {high}", width=wide, height=high)
+
+
+def bars(values: Sequence[tuple[str, float]]) -> Markup:
+    """A bar for each name, the longest as wide as there is room, with its value."""
+    largest = max((value for _, value in values), default=0.0) or 1.0
+    parts: list[Markup] = []
+    for number, (name, value) in enumerate(values):
+        top = number * (BAR + GAP)
+        long = WIDTH * max(0.0, value) / largest
+        parts += [
+            tag("text", _clipped(name), x=NAMES - 8, y=top + BAR - 7, text_anchor="end"),
+            tag("rect", x=NAMES, y=top, width=f"{long:.1f}", height=BAR, class_="bar"),
+            tag("text", f"{value:.4g}", x=NAMES + 6, y=top + BAR - 7, class_="value"),
+        ]
+    size = {"width": NAMES + WIDTH + 80, "height": len(values) * (BAR + GAP)}
+    return tag("svg", together(parts), role="img", viewBox=f"0 0 {size['width']} {size['height']}", **size)
+
+
 def _clipped(name: str) -> str:
     return name if len(name) <= 20 else name[:19] + "…"
 

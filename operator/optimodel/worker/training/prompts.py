@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import Failure
+from ..tasks import KINDS, made_for
 from . import families
 
 Method = Literal["PromptTuning", "PrefixTuning"]
@@ -158,6 +159,6 @@ def _output(model: Any, found: Any, length: int) -> Any:
     states = found.hidden_states and tuple(state[:, start:] for state in found.hidden_states)
     if model is model.base_model:
         return BaseModelOutput(last_hidden_state=last, hidden_states=states)
-    if type(model).__name__.endswith("ForTokenClassification"):
+    if KINDS[made_for(type(model).__name__)].words:
         return TokenClassifierOutput(logits=model.classifier(model.dropout(last)), hidden_states=states)
     return SequenceClassifierOutput(logits=families.head_logits(model, last[:, 0]), hidden_states=states)

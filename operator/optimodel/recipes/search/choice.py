@@ -1,0 +1,87 @@
+"""Who wins, and why. Feasible comes first; then the objective; what noise cannot tell apart goes to the smaller and simpler."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from optimodel.api.search import Objective
+
+from .findings import Finding, Observation, cost, feasible, merit
+
+NOISE = 0.1
+"""Latencies of one graph differ by up to so much of their value from run to run (research measured ±10 % on a shared machine)."""
+_WORDS: dict[Objective, str] = {
+    "Latency": "the latency",
+    "Size": "the size",
+    "Throughput": "the time that a text takes",
+    "Cost": "time × memory that a text takes",
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The winner, or None where no candidate holds the floor, and the reason in words."""
+
+    winner: Observation | None
+    reason: str
+
+
+def front(findings: Sequence[Finding]) -> tuple[Observation, ...]:
+    """The Pareto list: feasible candidates of which none is at least as good in everything (quality, latency, objective, size) and
+    better in something as another; the best by the objective first."""
+    good = _feasible(findings)
+    best = [one for one in good if not any(_dominates(other, one) for other in good)]
+    return tuple(sorted(best, key=lambda o: (cost(o.value), o.weights_bytes, o.candidate)))
+
+
+def _feasible(findings: Sequence[Finding]) -> list[Observation]:
+    return [f for f in findings if isinstance(f, Observation) and feasible(f)]
+
+
+def _axes(found: Observation) -> tuple[float, ...]:
+    """What is better when it is lower."""
+    return (-merit(found.quality), cost(found.latency), cost(found.value), found.weights_bytes)
+
+
+def _dominates(one: Observation, other: Observation) -> bool:
+    mine, theirs = _axes(one), _axes(other)
+    return all(a <= b for a, b in zip(mine, theirs, strict=True)) and mine != theirs
+
+
+def finalist(found: Observation, findings: Sequence[Finding]) -> bool:
+    """Whether a candidate that was timed is worth all the texts: no feasible one answered the few texts as well, and is as small
+    and, beyond noise, faster."""
+
+    def beaten_by(other: Observation) -> bool:
+        times = ((other.latency, found.latency), (other.value, found.value))
+        faster = all(cost(ours) * (1 + NOISE) < cost(theirs) for ours, theirs in times)
+        return faster and other.weights_bytes <= found.weights_bytes and merit(other.screen) >= merit(found.screen)
+
+    return not any(beaten_by(other) for other in _feasible(findings))
+
+
+def choose(findings: Sequence[Finding], objective: Objective) -> Choice:
+    """The winner is of the Pareto list, and within noise of its best by the objective the smallest, then that of fewest steps.
+    What costs more than the baseline, beyond noise, is no gain."""
+    tried = [f for f in findings if isinstance(f, Observation)]
+    held = f"{len(_feasible(findings))} of {len(tried)} candidates hold the floor"
+    best = [o for o in front(findings) if cost(o.value) <= 1 + NOISE]
+    if not best:
+        why = ", and none of them with a gain" if _feasible(findings) else _nearest(tried)
+        return Choice(None, f"{held}{why}. The baseline is kept.")
+    tied = [o for o in best if cost(o.value) <= cost(best[0].value) * (1 + NOISE)]
+    winner = min(tied, key=lambda o: (o.weights_bytes, o.steps, cost(o.value), o.candidate))
+    share = f"{_WORDS[objective]} is {cost(winner.value):.3f} of the baseline's"
+    others = f"; of {len(tied)} that noise does not tell apart the smallest" if len(tied) > 1 else ""
+    return Choice(winner, f"{winner.candidate}: {share}; {held}{others}.")
+
+
+def _nearest(tried: Sequence[Observation]) -> str:
+    """What the candidate of the best answers missed."""
+    told = [o for o in tried if any(v.verdict != "Pass" for v in o.gates)]
+    if not told:
+        return ""
+    near = max(told, key=lambda o: (o.stage == "Judged", merit(o.quality), merit(o.screen)))
+    v = next(v for v in near.gates if v.verdict != "Pass")
+    return f"; the nearest, {near.candidate}, has {v.metric} {v.value or '?'} [{v.low or '?'}, {v.high or '?'}] against {v.bound}"

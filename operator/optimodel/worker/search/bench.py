@@ -1,0 +1,202 @@
+"""One trial: make a candidate, and measure it on rows that neither steps nor gates have.
+
+Prunings and exports go through the store of steps, so that candidates share them; what a candidate adds to an exported graph takes
+seconds, stays here, and is gone after its trial.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from optimodel import recipes
+from optimodel.api.contract import ExitCode, GateResult, JobInput
+from optimodel.api.search import Auto
+from optimodel.api.spec import Shape
+from optimodel.api.steps import Quantize, Step
+from optimodel.recipes import gates, search
+from optimodel.recipes.gates import Key, Measurement
+from optimodel.recipes.paired import Pairs
+from optimodel.recipes.search import Candidate, Finding, Observation, Part, Sensitivity
+
+from .. import dataset, steps
+from ..answers import Answerer, Array, cosines
+from ..errors import Failure
+from ..evaluate import INVARIANT, Evidence, evaluate
+from ..rows import Row
+from ..source import weight_bytes
+
+FEW = 64
+"""Texts of the screen and of the sensitivity, at even distances."""
+Told = Callable[[int, str], None]
+"""Takes percent and a word."""
+
+
+class Remembering(Answerer):
+    """The baseline's answers, computed once: every candidate is compared with them."""
+
+    @cached_property
+    def _answers(self) -> dict[str, Array]:
+        return {}
+
+    def alone(self, text: str) -> Array:
+        """As `Answerer.alone`."""
+        if text not in self._answers:
+            self._answers[text] = super().alone(text)
+        return self._answers[text]
+
+
+class Bench:
+    """What candidates are made of and measured with. `baseline` and `graph` are exported folders, `graph` that behind a pruning;
+    `rows` gives those of a name. Methods raise `Failure`."""
+
+    def __init__(
+        self,
+        job: JobInput,
+        auto: Auto,
+        work: Path,
+        threads: int,
+        source_bytes: int,
+        baseline: Path,
+        graph: Callable[[Sequence[Step], Told], Path],
+        rows: Callable[[str], list[Row]],
+    ) -> None:
+        self.job, self.auto, self.work, self.threads, self.source_bytes = job, auto, work, threads, source_bytes
+        self._graph, self._data = graph, rows
+        self.base_bytes = weight_bytes(baseline)
+        self.rows = self._validation()
+        self.base = Remembering(baseline, threads, job.batching)
+        self.shapes = self._fitting()
+
+    def _fitting(self) -> list[Shape]:
+        longest = self.base.description.max_length
+        found = [shape for shape in self.job.shapes if shape.sequence_length <= longest]
+        if not found:
+            message = f"No shape of optimization.target.shapes fits the model's {longest} tokens. Name a shorter one."
+            raise Failure("ShapesTooLong", message)
+        return found
+
+    def _validation(self) -> list[Row]:
+        name, bars = self.auto.validation, self.job.gates
+        rows = self._data(name)
+        counted = any(gate.metric in recipes.LABEL_METRICS for gate in bars)
+        if counted and any(row.label is None for row in rows):
+            message = (
+                f"{name!r} has rows without a label, and a gate counts right answers. Set the dataset's labelField."
+            )
+            raise Failure("LabelMissing", message)
+        return dataset.sample(rows, dataset.MAX_LABELLED_ROWS if counted else dataset.MAX_ROWS)
+
+    def observe(self, candidate: Candidate, findings: Sequence[Finding], told: Told) -> Observation:
+        """A trial. What cannot be made is an answer too, unless the world is to blame."""
+        try:
+            folder = self._made(candidate, told)
+        except Failure as failure:
+            if failure.code == ExitCode.WORLD:
+                raise
+            return Observation(candidate.name, "Failed", message=f"{failure.reason}: {failure.message}"[:300])
+        return self._measured(candidate, folder, findings)
+
+    def _made(self, candidate: Candidate, told: Told) -> Path:
+        graph = self._graph(candidate.prune, told)
+        return graph if candidate.quantize is None else self._quantized(graph, candidate.quantize)
+
+    def _quantized(self, graph: Path, settings: Quantize) -> Path:
+        """The graph in smaller numbers, in the place of the one before."""
+        out = self.work / "trial"
+        shutil.rmtree(out, ignore_errors=True)
+        context = steps.Context(
+            self.job.task, self.threads, self.work, lambda *_: None, self._data, self.work / "checkpoints"
+        )
+        steps.run(Step("trial", "Quantize", quantize=settings), graph, out, context)
+        return out
+
+    def _measured(self, candidate: Candidate, folder: Path, findings: Sequence[Finding]) -> Observation:
+        """Few texts, then the clock, then all texts: as far as there is hope."""
+        best = Answerer(folder, self.threads, self.job.batching)
+        size = weight_bytes(folder)
+        few = self._evaluated(best, size, dataset.sample(self.rows, FEW))
+        verdicts = self._judged(few.measurements)
+        found = Observation(candidate.name, "Screened", 0, candidate.count, size, verdicts, search.quality(verdicts))
+        if _out(verdicts):
+            return found
+        clock = self._timed(best, size, few.details["batchInvariance"] >= INVARIANT)
+        verdicts = self._judged(few.measurements | clock.measurements)
+        latency, value = self._costs(clock.details["latency"], size)
+        found = msgspec.structs.replace(found, stage="Timed", gates=verdicts, latency=latency, value=value)
+        if _out(verdicts) or not search.finalist(found, findings):
+            return found
+        whole = self._evaluated(best, size, self.rows)
+        verdicts = self._judged(clock.measurements | whole.measurements)
+        return msgspec.structs.replace(found, stage="Judged", gates=verdicts, quality=search.quality(verdicts))
+
+    def _evaluated(self, best: Answerer, size: int, rows: Sequence[Row], shapes: Sequence[Shape] = ()) -> Evidence:
+        data = {self.auto.validation: rows} if rows else {}
+        return evaluate(self.base, best, data, shapes, size / max(1, self.source_bytes), lambda *_: None)
+
+    def _judged(self, measurements: Mapping[Key, Measurement | Pairs]) -> tuple[GateResult, ...]:
+        """The floor: every gate, with the search's own rows in place of its data."""
+        bars = self.job.gates
+        return gates.judge(bars, measurements, {gate.name: self.auto.validation for gate in bars})
+
+    def _timed(self, best: Answerer, size: int, invariant: bool) -> Evidence:
+        """The clock at the first shape, and for objectives that count texts at that of the largest batch: one by one if the
+        answers depend on batch neighbours, since they are served so."""
+        wanted = [self.shapes[0]]
+        if self.auto.objective in ("Throughput", "Cost"):
+            largest = max(self.shapes, key=lambda s: s.batch_size)
+            wanted += [largest] if invariant else [largest, Shape(1, largest.sequence_length)]
+        return self._evaluated(best, size, (), tuple(wanted))
+
+    def _costs(self, latency: Sequence[Mapping[str, Any]], size: int) -> tuple[float, float]:
+        """p50 at the first shape and the objective, as shares of the baseline's."""
+        first = 1 / latency[0]["speedup"]
+        smaller = size / max(1, self.base_bytes)
+        if self.auto.objective == "Latency":
+            return first, first
+        if self.auto.objective == "Size":
+            return first, smaller
+        largest, served = latency[1], latency[-1]
+        text = (served["p50Ms"] / served["batchSize"]) / (largest["baselineP50Ms"] / largest["batchSize"])
+        return first, text if self.auto.objective == "Throughput" else text * smaller
+
+    def rank(self, candidate: Candidate, told: Told) -> Sensitivity:
+        """What each part of the graph loses when it alone is quantized."""
+        from ..steps.quantize.parts import load, parts
+
+        assert candidate.quantize is not None
+        graph = self._graph((), told)
+        texts = [row.text for row in dataset.sample(self.rows, FEW)]
+        whole = Answerer(graph, self.threads, self.job.batching)
+        before = np.stack([whole.alone(text) for text in texts])
+        names = sorted(set(parts(load(graph / "model.onnx")).values()))
+        found = []
+        for name in names:
+            others = tuple(other for other in names if other != name)
+            settings = msgspec.structs.replace(candidate.quantize, exclude=others)
+            found.append(self._part(name, graph, settings, texts, before))
+        return Sensitivity(candidate.method, tuple(found))
+
+    def _part(self, name: str, graph: Path, settings: Quantize, texts: Sequence[str], before: Array) -> Part:
+        """What the graph loses by these settings, which quantize this part alone; all of it if nothing comes of them."""
+        try:
+            folder = self._quantized(graph, settings)
+        except Failure as failure:
+            if failure.code == ExitCode.WORLD:
+                raise
+            return Part(name, 1.0, 0)
+        answerer = Answerer(folder, self.threads, self.job.batching)
+        after = np.stack([answerer.alone(text) for text in texts])
+        drop = 1 - fmean(map(float, cosines(before, after)))
+        return Part(name, round(drop, 6), weight_bytes(graph) - weight_bytes(folder))
+
+
+def _out(verdicts: Sequence[GateResult]) -> bool:
+    return any(verdict.verdict == "Fail" for verdict in verdicts)

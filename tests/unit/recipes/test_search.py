@@ -1,0 +1,314 @@
+"""The search on planted models, whose quality, size and speed the test knows: who wins, what is tried, and what a kill costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from optimodel.api.search import Auto
+from optimodel.api.sources import S3, Dataset, Part, Split
+from optimodel.api.spec import Gate, Target
+from optimodel.api.steps import Distill, FineTune, Prune, Quantize, Step
+from optimodel.recipes import gates, search
+from optimodel.recipes.gates import Key, Measurement
+from optimodel.recipes.search import (
+    Budget,
+    Candidate,
+    Finding,
+    Observation,
+    Ranking,
+    Sensitivity,
+    Space,
+)
+from optimodel.recipes.search import (
+    Part as PartOf,
+)
+from optimodel.recipes.search.choice import NOISE
+from optimodel.recipes.search.space import FULL, METHODS
+
+VALIDATION = "q/validation"
+AUTO = Auto(VALIDATION, train="q/train", prune=("FFN", "Vocabulary"))
+BASE_BYTES = 1_000_000
+FEW, ALL = 64, 400
+PARTS = ("Embeddings", "Attention", "FFNDown")
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Of a plain method: what it loses of a cosine of 1, and the shares of the baseline's bytes and latency."""
+
+    drop: float
+    size: float
+    latency: float
+    error: float = 0.0
+    """How far measurements of the answers lie off, as a share of their own interval."""
+
+
+@dataclass(frozen=True)
+class World:
+    """Models as they are. Keeping part `i` in full precision takes `parts[i]` of the method's drop away and costs a tenth in size
+    and latency; pruning has a truth that multiplies."""
+
+    methods: Mapping[str, Truth]
+    floor: float
+    parts: tuple[float, ...] = (0.1, 0.2, 0.6)
+    pruning: Truth = Truth(0.002, 0.7, 0.8)
+    spread: float = 0.02
+    seconds: float = 10.0
+    bars: tuple[Gate, ...] = ()
+    told: list[str] = field(default_factory=list)
+
+    def truth(self, candidate: Candidate) -> Truth:
+        """Of a candidate."""
+        t = self.methods[candidate.method]
+        kept = candidate.quantize.exclude if candidate.quantize else ()
+        drop = t.drop * (1 - sum(self.parts[PARTS.index(part)] for part in kept))
+        n, more = len(candidate.prune), 1 + 0.1 * len(kept)
+        return Truth(
+            drop + n * self.pruning.drop,
+            t.size * more * self.pruning.size**n,
+            t.latency * more * self.pruning.latency**n,
+            t.error,
+        )
+
+    def measure(self, trial: Candidate | Ranking, findings: Sequence[Finding]) -> Finding:
+        """What the worker would report, by its stages."""
+        if isinstance(trial, Ranking):
+            drop = self.methods[trial.candidate.method].drop
+            parts = tuple(PartOf(n, drop * s, 1000) for n, s in zip(PARTS, self.parts, strict=True))
+            return Sensitivity(trial.candidate.method, parts, self.seconds)
+        self.told.append(trial.name)
+        t = self.truth(trial)
+        found = Observation(
+            trial.name, "Screened", self.seconds, trial.count, round(t.size * BASE_BYTES), self.verdicts(t, FEW, {})
+        )
+        found = msgspec.structs.replace(found, screen=search.quality(found.gates))
+        if any(v.verdict == "Fail" for v in found.gates):
+            return found
+        clock: dict[Key, Measurement] = {("LatencyP50Ratio", None): Measurement("Exact", (t.latency,))}
+        found = msgspec.structs.replace(
+            found, stage="Timed", gates=self.verdicts(t, FEW, clock), latency=t.latency, value=t.latency
+        )
+        if any(v.verdict == "Fail" for v in found.gates) or not search.finalist(found, findings):
+            return found
+        whole = self.verdicts(t, ALL, clock)
+        return msgspec.structs.replace(found, stage="Judged", gates=whole, quality=search.quality(whole))
+
+    def verdicts(self, t: Truth, rows: int, clock: Mapping[Key, Measurement]) -> tuple[gates.GateResult, ...]:
+        """The floor on so many rows, measured with the error that is planted."""
+        reach = 1.96 * self.spread / math.sqrt(rows)
+        mean = 1 - t.drop + t.error * reach
+        sample = tuple(mean + side * self.spread for side in (-1.0, 1.0) for _ in range(rows // 2))
+        size: dict[Key, Measurement] = {("SizeRatio", None): Measurement("Exact", (t.size,))}
+        bars = (Gate("alike", "CosineMean", min=str(self.floor)), *self.bars)
+        measured: dict[Key, Measurement] = {("CosineMean", VALIDATION): Measurement("Mean", sample)}
+        return gates.judge(bars, measured | size | clock, {gate.name: VALIDATION for gate in bars})
+
+    def run(self, space: Space, budget: Budget, findings: Sequence[Finding] = ()) -> list[Finding]:
+        """To the end, from these findings on."""
+        found = list(findings)
+        while trial := search.next_trial(space, found, budget):
+            found.append(self.measure(trial, found))
+        return found
+
+
+def trials(findings: Sequence[Finding]) -> list[Observation]:
+    return [f for f in findings if isinstance(f, Observation)]
+
+
+def candidates(space: Space, findings: Sequence[Finding]) -> dict[str, Candidate]:
+    return {c.name: c for c in search.tree(space, findings) if isinstance(c, Candidate)}
+
+
+truths = st.builds(
+    Truth,
+    drop=st.floats(0, 0.2),
+    size=st.floats(0.1, 0.9),
+    latency=st.floats(0.2, 1.5),
+    error=st.floats(-0.99, 0.99),
+)
+worlds = st.builds(
+    World,
+    methods=st.fixed_dictionaries(dict.fromkeys((*METHODS["CPU"], FULL), truths)),
+    floor=st.floats(0.85, 0.999).map(lambda x: round(x, 4)),
+    parts=st.tuples(*[st.floats(0, 0.33)] * 3),
+    pruning=truths,
+    seconds=st.floats(0.1, 30),
+)
+budgets = st.builds(Budget, trials=st.integers(1, 40), seconds=st.floats(1, 600))
+spaces = st.builds(
+    Space,
+    st.builds(
+        lambda prune, train, seed: msgspec.structs.replace(AUTO, prune=prune if train else (), train=train, seed=seed),
+        st.sampled_from([(), ("FFN",), ("Vocabulary",), ("FFN", "Vocabulary")]),
+        st.sampled_from([None, "q/train"]),
+        st.integers(0, 5),
+    ),
+    st.just(Target()),
+    st.booleans(),
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(world=worlds, space=spaces, budget=budgets)
+def test_the_winner_holds_the_floor_is_on_the_front_and_cost_no_more_than_the_budget(
+    world: World, space: Space, budget: Budget
+) -> None:
+    findings = world.run(space, budget)
+    tried = trials(findings)
+    assert len(tried) == len({o.candidate for o in tried}) <= budget.trials, "no trial twice"
+    assert sum(f.seconds for f in findings[:-1]) < budget.seconds, "none began after the time"
+    choice = search.choose(findings, "Latency")
+    good = [o for o in tried if search.feasible(o)]
+    gains = [o for o in good if o.value <= 1 + NOISE]
+    assert (choice.winner is None) == (not gains)
+    if choice.winner is None:
+        return
+    by_name = candidates(space, findings)
+    assert 1 - world.truth(by_name[choice.winner.candidate]).drop >= world.floor, "whatever the measurements are off"
+    assert choice.winner in search.front(findings)
+    could = [o for o in tried if o.value is not None and 1 - world.truth(by_name[o.candidate]).drop >= world.floor]
+    proved = [o.value for o in could if o.stage == "Timed" or search.feasible(o)]
+    assert choice.winner.value <= min(v for v in proved if v is not None) * (1 + NOISE), "noise aside none was faster"
+
+
+@settings(deadline=None, max_examples=40)
+@given(world=worlds, space=spaces, budget=budgets, cut=st.integers(0, 60))
+def test_a_search_that_was_killed_ends_like_one_that_was_not(
+    world: World, space: Space, budget: Budget, cut: int
+) -> None:
+    whole = world.run(space, budget)
+    world.told.clear()
+    stored = msgspec.json.encode(whole[:cut])
+    assert world.run(space, budget, msgspec.json.decode(stored, type=list[Finding])) == whole
+    assert world.told == [o.candidate for o in trials(whole[cut:])], "known trials were not measured again"
+
+
+PLAIN = {name: Truth(0.001, 0.3, 0.9) for name in (*METHODS["CPU"], FULL)}
+ROOM = Budget(50, 1e9)
+
+
+def world(floor: float = 0.985, *, bars: tuple[Gate, ...] = (), **changes: Truth) -> World:
+    methods = PLAIN | {name.replace("_", "-"): truth for name, truth in changes.items()}
+    return World(methods, floor, bars=bars)
+
+
+SPACE = Space(Auto(VALIDATION, train="q/train"), Target())
+
+
+def test_noise_goes_to_the_smaller_and_then_to_the_simpler() -> None:
+    w = world(dynamic_int8=Truth(0.001, 0.26, 0.50), static_int8=Truth(0.001, 0.25, 0.54))
+    assert search.choose(w.run(SPACE, ROOM), "Latency").winner.candidate == "static-int8"
+    clear = world(dynamic_int8=Truth(0.001, 0.26, 0.50), static_int8=Truth(0.001, 0.25, 0.56))
+    assert search.choose(clear.run(SPACE, ROOM), "Latency").winner.candidate == "dynamic-int8"
+    equal = [
+        Observation(name, "Judged", steps=n, weights_bytes=9, quality=q, latency=ms, value=ms)
+        for name, n, q, ms in (("two steps", 2, 0.99, 0.50), ("one step", 1, 0.98, 0.49))
+    ]
+    assert search.choose(equal, "Latency").winner.candidate == "one step"
+
+
+def test_precision_is_given_back_where_it_hurts_until_the_floor_is_met() -> None:
+    w = world(static_int8=Truth(0.04, 0.25, 0.3), dynamic_int8=Truth(0.001, 0.25, 0.9))
+    findings = w.run(SPACE, ROOM)
+    (found,) = [f for f in findings if isinstance(f, Sensitivity)]
+    assert (found.method, found.ranked[0]) == ("static-int8", "FFNDown")
+    names = [o.candidate for o in trials(findings)]
+    assert names[-2:] == ["static-int8 except FFNDown", "static-int8 except FFNDown, Attention"]
+    winner = search.choose(findings, "Latency").winner
+    assert winner.candidate == names[-1]
+    chosen = candidates(SPACE, findings)[winner.candidate].steps((Step("graph", "Export"),))
+    wanted = Quantize("Static", data="q/train", exclude=("FFNDown", "Attention"))
+    assert chosen == (Step("graph", "Export"), Step("auto-quantize", "Quantize", quantize=wanted))
+
+
+def test_precision_helps_no_model_that_is_too_large() -> None:
+    findings = world(static_int8=Truth(0.1, 0.5, 0.3), bars=(Gate("size", "SizeRatio", max="0.4"),)).run(SPACE, ROOM)
+    assert not [f for f in findings if isinstance(f, Sensitivity)]
+
+
+def test_pruning_follows_what_is_feasible_and_a_longer_one_the_shorter() -> None:
+    space = Space(AUTO, Target())
+    held = trials(world().run(space, ROOM))
+    assert "FFN pruned, Vocabulary pruned, dynamic-int8" in [o.candidate for o in held]
+    w = World(PLAIN, 0.985, pruning=Truth(0.1, 0.5, 0.5))
+    names = [o.candidate for o in trials(w.run(space, ROOM))]
+    assert "FFN pruned, dynamic-int8" in names and "Vocabulary pruned, dynamic-int8" in names
+    assert not [n for n in names if n.startswith("FFN pruned, Vocabulary")], "it was too much already"
+
+
+def test_the_seed_draws_the_order_and_what_promises_most_comes_first() -> None:
+    def order(seed: int) -> list[str]:
+        return [c.method for c in Space(Auto(VALIDATION, train="q/train", seed=seed), Target(), True).leaves()]
+
+    assert order(0) == order(0)
+    assert len({tuple(order(seed)) for seed in range(9)}) > 1
+    assert all(set(order(seed)[:2]) == {"dynamic-int8", "static-int8"} for seed in range(9))
+    assert order(0)[-1] == FULL
+    without = [c.method for c in Space(Auto(VALIDATION), Target()).leaves()]
+    assert "static-int8" not in without and FULL not in without, "no data to calibrate on; and fp32 is the baseline"
+
+
+def test_nothing_feasible_and_nothing_gained_keep_the_baseline_and_say_why() -> None:
+    coarse = World({name: Truth(0.2, 0.3, 0.5) for name in PLAIN}, 0.985)
+    choice = search.choose(coarse.run(SPACE, Budget(4, 1e9)), "Latency")
+    assert choice.winner is None
+    assert choice.reason.startswith("0 of 4 candidates hold the floor; the nearest, ")
+    assert "has CosineMean 0.8 [" in choice.reason and choice.reason.endswith("The baseline is kept.")
+    slow = World({name: Truth(0.001, 0.3, 1.3) for name in PLAIN}, 0.985)
+    assert search.choose(slow.run(SPACE, ROOM), "Latency").reason == (
+        "5 of 5 candidates hold the floor, and none of them with a gain. The baseline is kept."
+    )
+    assert search.choose([], "Size").winner is None
+
+
+QUESTIONS = Dataset(
+    "q", s3=S3("s3://d/q.jsonl"), split=Split((Part("train", 60), Part("validation", 20), Part("test", 20)))
+)
+COPY = Dataset("copy", s3=S3("s3://d/q.jsonl"))
+GRAPH = Step("graph", "Export")
+FLOOR = Gate("loss", "Accuracy", data="q/test", max_drop="0.01")
+
+
+def reasons(auto: Auto = AUTO, steps: tuple[Step, ...] = (GRAPH,), bars: tuple[Gate, ...] = (FLOOR,)) -> list[str]:
+    problems = search.check(auto, "TextClassification", steps, bars, (QUESTIONS, COPY))
+    assert all(p.message.endswith(".") for p in problems)
+    return [p.reason for p in problems]
+
+
+def test_a_legal_search_has_no_problem() -> None:
+    tune = Step("adapt", "FineTune", fine_tune=FineTune("q/train"))
+    small = Step("small", "Distill", distill=Distill("q/train"))
+    assert reasons() == reasons(steps=(tune, small, GRAPH)) == reasons(Auto(VALIDATION)) == []
+    assert search.check(None, "TextClassification", (GRAPH,), (), ()) == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"bars": ()}, "FloorMissing"),
+        ({"bars": (Gate("size", "SizeRatio", max="0.4"),)}, "FloorMissing"),
+        ({"steps": (GRAPH, Step("int8", "Quantize"))}, "SearchConflict"),
+        ({"steps": (Step("thin", "Prune", prune=Prune("FFN")), GRAPH)}, "SearchConflict"),
+        ({"steps": (Step("auto-graph", "Export"),)}, "SearchConflict"),
+        ({"auto": Auto("q/dev")}, "SearchDataUnknown"),
+        ({"auto": Auto(VALIDATION, train="nope")}, "SearchDataUnknown"),
+        ({"auto": Auto(VALIDATION, prune=("FFN",))}, "SearchDataMissing"),
+        ({"auto": Auto("q/test")}, "DataNotHeldOut"),
+        ({"auto": Auto("q/train", train="q/train")}, "DataNotHeldOut"),
+        ({"auto": Auto(VALIDATION, train="q/test")}, "DataNotHeldOut"),
+        ({"auto": Auto("copy")}, "DataNotHeldOut"),
+        (
+            {"auto": Auto("q/train"), "steps": (Step("s", "Distill", distill=Distill("q/train")), GRAPH)},
+            "DataNotHeldOut",
+        ),
+    ],
+)
+def test_an_illegal_search_is_named(changes: dict[str, object], reason: str) -> None:
+    assert reasons(**changes) == [reason]  # type: ignore[arg-type]

@@ -1,0 +1,159 @@
+"""`auto` on a real, tiny encoder: it ends with a model that is at least as good as plain int8, and a killed search goes on."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+from tests.worker import jobs, tiny
+
+from optimodel.api.contract import JobInput, Result
+from optimodel.api.search import Auto
+from optimodel.api.sources import S3, Artifacts, Dataset, Part, Source, Split
+from optimodel.api.spec import Gate, Shape
+from optimodel.api.steps import Distill, Quantize, Step, Training
+from optimodel.artifacts import open_store
+from optimodel.recipes.search import Candidate, feasible
+from optimodel.worker import steps, system
+from optimodel.worker.board import Board, lines
+from optimodel.worker.dataset import Row
+from optimodel.worker.errors import Failure
+from optimodel.worker.pipeline import Pipeline, Report
+from optimodel.worker.search import Bench, Record
+from optimodel.worker.source import weight_bytes
+
+SPLIT = Split((Part("train", 50), Part("validation", 25), Part("test", 25)))
+AUTO = Auto("d/validation", "Size", train="d/train", prune=("Vocabulary",), trials=6)
+ALIKE = Gate("alike", "CosineMean", data="d/test", min="0.95")
+ALIKE_AT_ALL = Gate("alike", "CosineMean", data="d/test", min="-1")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("search")
+    tiny.save("bert", made / "tiny")
+    tiny.save("bert", made / "classifier", ["fish", "place"])
+    chance = random.Random(5)
+    rows = [{"text": f"what is word{chance.randrange(60)} of word{number % 60}"} for number in range(320)]
+    (made / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (made / "store").mkdir()
+    return made
+
+
+def job(folder: Path, revision: str, **changes: object) -> JobInput:
+    wanted = JobInput(
+        model="m",
+        namespace="team-a",
+        revision=revision,
+        evaluation="e1",
+        task="TextEmbedding",
+        source=Source(s3=S3(f"file://{folder}/tiny")),
+        artifacts=Artifacts(s3=S3(f"file://{folder}/store")),
+        steps=(Step("graph", "Export"),),
+        auto=AUTO,
+        gates=(ALIKE,),
+        data=(Dataset("d", s3=S3(f"file://{folder}/rows.jsonl"), split=SPLIT),),
+        shapes=(Shape(1, 16), Shape(4, 16)),
+    )
+    return msgspec.structs.replace(wanted, **changes)
+
+
+def run(wanted: JobInput, work: Path) -> tuple[Result, Report]:
+    work.mkdir()
+    store = open_store(wanted.artifacts, wanted.namespace, {})
+    result = Pipeline(wanted, store, Board(lines(wanted)), work, {}, system.cpus()).run()
+    report = store.read(result.report, Report)
+    assert report is not None
+    return result, report
+
+
+def recorded(folder: Path) -> list[object]:
+    found = sorted((folder / "store").rglob("searches/*.json"))
+    return list(msgspec.json.decode(found[0].read_bytes(), type=Record).findings) if found else []
+
+
+def states(result: Result) -> dict[str, str]:
+    return {step.name: step.state for step in result.steps}
+
+
+@pytest.mark.timeout(300)
+def test_a_killed_search_goes_on_and_ends_no_worse_than_plain_int8(folder: Path, tmp_path: Path) -> None:
+    wanted = job(folder, "killed00")
+    running = jobs.start(wanted, tmp_path / "one", {"OMP_NUM_THREADS": "1"})
+    deadline = time.monotonic() + 240
+    while len(before := recorded(folder)) < 2:
+        assert running.process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    running.process.kill()
+    running.process.wait()
+    code, result, log = jobs.run(wanted, tmp_path / "two")
+    assert code == 0, log
+    after = recorded(folder)
+    assert after[: len(before)] == before, "seconds and all: known trials were not measured again"
+    assert f"Search: {len(before)} trials are known" in log
+    search = result.search
+    assert search is not None and search.trials == 6 and search.feasible >= 1, log
+    tried = {o.candidate: o for o in after}  # type: ignore[attr-defined]
+    assert feasible(tried[search.winner])
+    assert tried[search.winner].weights_bytes <= tried["dynamic-int8"].weights_bytes
+    assert result.outcome == "Succeeded" and result.artifact is not None, result.message
+    assert result.artifact.weights_bytes == tried[search.winner].weights_bytes, "what was chosen is what was made"
+    assert [s.name for s in result.steps][:2] == ["Fetch", "Search"] and states(result)["graph"] in ("Cached", "Done")
+
+    again, report = run(job(folder, "killed00", evaluation="e2"), tmp_path / "three")
+    assert again.search == search and states(again)["Search"] == "Cached", "judged anew, nothing was tried again"
+    assert again.artifact == result.artifact
+    told = report.details["search"]
+    assert search.winner in told["front"] and len(told["trials"]) == 6
+    assert [made.name for made in report.lineage] == [s.name for s in again.steps][2:-2]
+    page = next((folder / "store").rglob("killed00-e2.html")).read_text()
+    assert search.winner in page and "Pareto" in page
+
+
+@pytest.mark.timeout(300)
+def test_where_nothing_is_feasible_the_baseline_is_kept_and_no_gate_of_cost_rejects_it(
+    folder: Path, tmp_path: Path
+) -> None:
+    small = Step("small", "Distill", distill=Distill("d/train", (1,), training=Training(epochs=1)))
+    auto = Auto("d/validation", "Throughput", trials=2)
+    fast = Gate("fast", "LatencyP50Ratio", max="0.001")
+    wanted = job(folder, "nothing0", steps=(small, Step("graph", "Export")), auto=auto, gates=(ALIKE_AT_ALL, fast))
+    result, report = run(wanted, tmp_path / "work")
+    assert (result.outcome, result.reason) == ("Succeeded", "NoFeasibleRecipe"), result.message
+    assert result.search is not None and (result.search.winner, result.search.feasible) == ("", 0)
+    assert {g.name: g.verdict for g in result.gates}["fast"] != "Pass"
+    assert result.artifact is not None and report.details["baseline"] == result.artifact.digest
+    assert [made.name for made in report.lineage] == ["graph"], "what was distilled is no part of it"
+    assert all(t["stage"] == "Timed" or t["gates"] for t in report.details["search"]["trials"])
+
+
+def test_sensitivity_has_a_figure_for_each_part(folder: Path, tmp_path: Path) -> None:
+    graph = tmp_path / "graph"
+    context = tiny.context("TextEmbedding", tmp_path)
+    steps.run(Step("graph", "Export"), folder / "tiny", graph, context)
+    rows = [Row(f"what is word{n}") for n in range(20)]
+    wanted = job(folder, "parts000")
+    bench = Bench(wanted, AUTO, tmp_path, 1, weight_bytes(graph), graph, lambda *_: graph, lambda name: rows)
+    int4 = Candidate("weights-int4", quantize=Quantize("WeightOnly", bits=4))
+    found = {part.name: part for part in bench.rank(int4, lambda *_: None).parts}
+    assert found.keys() == {"Embeddings", "Attention", "AttentionOutput", "FFNUp", "FFNDown"}
+    assert all(part.drop > 0 and part.bytes > 0 for part in found.values())
+
+
+def test_what_a_search_cannot_work_with_is_said(folder: Path, tmp_path: Path) -> None:
+    classifier = Source(s3=S3(f"file://{folder}/classifier"))
+    unlabelled = Gate("right", "MacroF1", data="d/test", min="0.1")
+    for number, (changes, reason) in enumerate(
+        (
+            ({"shapes": (Shape(1, 500),)}, "ShapesTooLong"),
+            ({"auto": Auto("d/test")}, "DataNotHeldOut"),
+            ({"gates": (unlabelled,), "task": "TextClassification", "source": classifier}, "LabelMissing"),
+        )
+    ):
+        with pytest.raises(Failure) as caught:
+            run(job(folder, f"refused{number}", **changes), tmp_path / str(number))
+        assert caught.value.reason == reason
