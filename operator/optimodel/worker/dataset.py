@@ -23,6 +23,8 @@ from optimodel.artifacts.manifest import safe
 from .errors import Failure, naming
 
 MAX_BYTES = 64 << 20
+MAX_TEXT_BYTES = 1 << 20
+"""Of a text: no longer one is ever served."""
 MAX_ROWS, MAX_LABELLED_ROWS = 1000, 2000
 """Rows that a result is measured on, taken at even distances: for cosines, and where a gate counts right answers."""
 
@@ -139,12 +141,13 @@ def _json_lines(data: bytes) -> Iterator[tuple[int, Any]]:
         if line.strip():
             try:
                 yield number, json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 yield number, None
 
 
 def _csv(data: bytes, dataset: Dataset) -> Iterator[tuple[int, Any]]:
     """Rows under a header, as RFC 4180 writes them, in UTF-8."""
+    csv.field_size_limit(MAX_BYTES)
     try:
         reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
         for row in reader:
@@ -160,12 +163,25 @@ def _row(document: Any, number: int, dataset: Dataset, is_csv: bool) -> Row:
         if isinstance(document, dict)
         else (None, None)
     )
-    label = (label or None) if is_csv else label
+    label = None if label == "" else label
     if not isinstance(text, str) or isinstance(label, bool) or not (label is None or isinstance(label, (str, int))):
         field, other = dataset.text_field, dataset.label_field
         like = f"a column {field!r}" if is_csv else f'{{"{field}": "...", "{other}": "..."}}'
         raise Failure(
             "DataInvalid",
-            f"Dataset {dataset.name!r}, line {number}: not like {like}. Mend it, or set textField and labelField.",
+            f"Dataset {dataset.name!r}, line {number}: not like {like}, in UTF-8. Mend it, or set textField and labelField.",
         )
+    _check_words(text, label, number, dataset.name)
     return Row(text, label)
+
+
+def _check_words(text: str, label: str | int | None, number: int, name: str) -> None:
+    """Whether a text can be learnt from and answered. Raises `Failure`."""
+    why = "" if text.strip() else "the text is empty. Remove the line."
+    try:
+        if len(f"{label} {text}".encode()) > MAX_TEXT_BYTES:
+            why = f"the text has more than {MAX_TEXT_BYTES >> 20} MiB. Cut it."
+    except UnicodeEncodeError:
+        why = "a \\ud800 to \\udfff without its other half is no character. Write the text in UTF-8."
+    if why:
+        raise Failure("DataInvalid", f"Dataset {name!r}, line {number}: {why}")

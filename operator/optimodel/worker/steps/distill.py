@@ -53,11 +53,13 @@ def kept_layers(settings: Distill, depth: int) -> Sequence[int]:
 
 
 def _texts(settings: Distill, teacher: Subject, context: Context) -> Texts:
-    """The data; with labels where the task has any and every row carries one."""
+    """The data; with labels where they count and every row carries one."""
     rows = context.data(settings.data)
     context.report(3, "tokenising")
     numbers = None
-    if context.task == "TextClassification" and all(row.label is not None for row in rows):
+    told = float(settings.soft) < 1 and all(row.label is not None for row in rows)
+    if context.task == "TextClassification" and told:
+        labels.several(rows, settings.data)
         config = teacher.model.config
         names = [config.id2label[n] for n in range(config.num_labels)]
         numbers = labels.numbered(rows, names, settings.data)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..errors import Failure
+
 BUCKET = 16
 """Batches whose texts are sorted by length together: larger = less padding, less chance."""
 
@@ -56,8 +58,12 @@ class Texts:
 
 
 def encode(tokenizer: Any, texts: Sequence[str], longest: int, pad: int, labels: Sequence[int] | None = None) -> Texts:
-    """Tokenise texts with special tokens, cut to `longest` tokens."""
+    """Tokenise texts with special tokens, cut to `longest` tokens. Raises `Failure`."""
     ids = tokenizer(list(texts), truncation=True, max_length=longest, add_special_tokens=True)["input_ids"]
+    if not all(ids):
+        text = texts[[bool(found) for found in ids].index(False)]
+        message = f"The tokenizer finds no token in the text {text[:40]!r}. Remove it, or correct the tokenizer."
+        raise Failure("DataInvalid", message)
     return Texts(ids, pad, labels)
 
 

@@ -15,8 +15,8 @@ from ...errors import Failure
 from ..technique import Context
 from .dynamic import tables
 
-ROWS, BATCH = 256, 8
-"""Calibration texts, taken at even distances, and how many run at once."""
+MIN_ROWS, ROWS, BATCH = 8, 256, 8
+"""Calibration texts, at least and at most (taken at even distances), and how many run at once."""
 LENGTHS = (16, 32, 64, 128, 256, 512)
 
 
@@ -56,8 +56,9 @@ class Batches:
             raise Failure("DataMissing", "Quantize.Static calibrates on texts. Name a dataset in `data`.")
         rows = context.data(settings.data)
         texts = [rows[i * len(rows) // ROWS].text for i in range(ROWS)] if len(rows) > ROWS else [r.text for r in rows]
-        if not texts:
-            raise Failure("DataInvalid", f"{settings.data!r} has no texts to calibrate on. Name data that has.")
+        if len(texts) < MIN_ROWS:
+            message = f"{settings.data!r} has {len(texts)} texts; Static calibrates on {MIN_ROWS} or more. Name data that has them."
+            raise Failure("DataTooSmall", message)
         description = repository.describe(source)
         tokenizer = arithmetic.load_tokenizer(str(source / "tokenizer.json"), description.max_length)
         lengths = repository.lengths(LENGTHS, description.max_length)
