@@ -149,6 +149,7 @@ class Pipeline:
         key = self._key(step, before.digest)
         if entry := self.store.step(key):
             self.board.end(step.name, "Cached", entry.output[:19], entry.weights_bytes)
+            Checkpoint(self.store, key, self.work).clear()
             return self._found(step, entry)
         self.board.start(step.name)
         stage = self._run(step, key, source, before, partial(self.board.percent, step.name))
