@@ -38,9 +38,11 @@ class Order(msgspec.Struct, frozen=True):
 
 
 class Server:
-    """The process that forks. It begins with the first order, and ends with the block."""
+    """The process that forks. It begins with the first order, in the environment of now, and ends with the block."""
 
     def __init__(self) -> None:
+        self._environ = os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+        self._environ["PYTHONPATH"] = os.pathsep.join(["operator", ".", os.environ.get("PYTHONPATH", "")])
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Server:
@@ -59,10 +61,8 @@ class Server:
         return int(process.stdout.readline())
 
     def _started(self) -> subprocess.Popen[bytes]:
-        environ = os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-        environ["PYTHONPATH"] = os.pathsep.join(["operator", ".", os.environ.get("PYTHONPATH", "")])
-        pipe = subprocess.PIPE
-        return subprocess.Popen([sys.executable, "-m", "tests.worker.forks"], env=environ, stdin=pipe, stdout=pipe)
+        command, pipe = [sys.executable, "-m", "tests.worker.forks"], subprocess.PIPE
+        return subprocess.Popen(command, env=self._environ, stdin=pipe, stdout=pipe)
 
 
 class Moments:
