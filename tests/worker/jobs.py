@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 from tests.seaweed import free_port
+from tests.worker import forks
 
 from optimodel.api import contract
 from optimodel.api.contract import JobInput, Progress, Result
@@ -41,21 +42,25 @@ class Run:
         return self.process.returncode, msgspec.json.decode(data, type=Result), log
 
 
-def start(job: JobInput, folder: Path, environ: dict[str, str]) -> Run:
-    """Start a worker; `folder` is its scratch space."""
-    folder.mkdir(exist_ok=True)
-    (folder / "termination-log").unlink(missing_ok=True)
-    port = free_port()
-    ours = {
+def environment(job: JobInput, folder: Path, port: int) -> dict[str, str]:
+    """What a pod would tell the worker; `folder` is its scratch space, and `port` that of its progress page."""
+    return {
         contract.JOB_ENV: contract.encode(job),
         "OPTIMODEL_WORK": str(folder),
         "OPTIMODEL_TERMINATION_LOG": str(folder / "termination-log"),
         "OPTIMODEL_PROGRESS_PORT": str(port),
-        "PYTHONPATH": os.pathsep.join(["operator", os.environ.get("PYTHONPATH", "")]),
         "HOME": str(folder),
     }
+
+
+def start(job: JobInput, folder: Path, environ: dict[str, str]) -> Run:
+    """Start a worker."""
+    folder.mkdir(exist_ok=True)
+    (folder / "termination-log").unlink(missing_ok=True)
+    port = free_port()
+    code = {"PYTHONPATH": os.pathsep.join(["operator", os.environ.get("PYTHONPATH", "")])}
     command = [sys.executable, "-m", "optimodel.worker"]
-    full = {**os.environ, **environ, **ours}
+    full = {**os.environ, **environ, **code, **environment(job, folder, port)}
     out = subprocess.PIPE
     return Run(subprocess.Popen(command, env=full, stdout=out, stderr=subprocess.STDOUT, text=True), folder, port)
 
@@ -63,6 +68,18 @@ def start(job: JobInput, folder: Path, environ: dict[str, str]) -> Run:
 def run(job: JobInput, folder: Path, environ: dict[str, str] | None = None) -> tuple[int, Result, str]:
     """Run a worker to its end."""
     return start(job, folder, environ or {}).finish()
+
+
+def fork(
+    workers: forks.Server, job: JobInput, folder: Path, environ: dict[str, str] | None = None
+) -> tuple[int, Result, str]:
+    """Run a worker to its end without waiting for its imports: exit code, result and log."""
+    folder.mkdir(exist_ok=True)
+    log, message = folder / "log", folder / "termination-log"
+    for path in (log, message):
+        path.unlink(missing_ok=True)
+    code = workers.run(forks.Order(str(log), (environ or {}) | environment(job, folder, free_port())))
+    return code, msgspec.json.decode(message.read_bytes(), type=Result), log.read_text()
 
 
 def write_rows(path: Path, rows: list[tuple[str | None, str]]) -> None:

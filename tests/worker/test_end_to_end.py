@@ -19,13 +19,13 @@ from optimodel.api.steps import Step
 from optimodel.artifacts.pull import pull
 
 STEPS = (Step("graph", "Export"), Step("int8", "Quantize"))
-SHAPES = (Shape(1, 32), Shape(8, 128))
+SHAPES = (Shape(1, 32), Shape(2, 48))
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("seaweed")
-    jobs.write_rows(folder / "eval.jsonl", [(label, text) for label, text in assets.trec()[::20]])
+    jobs.write_rows(folder / "eval.jsonl", [(label, text) for label, text in assets.trec()[::25]])
     jobs.write_rows(folder / "labelled.jsonl", [("place", "what is the capital of peru"), ("fish", "name a fish")] * 40)
     with seaweed(folder, ("models", "data", "store")) as running:
         running.upload("models", "minilm", assets.minilm())
@@ -70,7 +70,7 @@ def watch(running, seen):
 
 
 @pytest.mark.timeout(600)
-def test_minilm_from_bucket_to_served_folder(server, tmp_path):
+def test_minilm_from_bucket_to_served_folder(server, workers, tmp_path):
     seen = {}
     running = jobs.start(job(server), tmp_path / "one", environ(server))
     watch(running, seen)
@@ -91,16 +91,16 @@ def test_minilm_from_bucket_to_served_folder(server, tmp_path):
     assert any(0 < percent < 100 for state, percent in seen["Evaluate"] if state == "Running")
     assert "tester-secret" not in log
 
-    again = jobs.run(job(server), tmp_path / "two", environ(server))
+    again = jobs.fork(workers, job(server), tmp_path / "two", environ(server))
     assert {s.state for s in again[1].steps} == {"Cached"}
     assert again[1].artifact == artifact
-    rejudged = job(server, evaluation="22222222", pinned_source=artifact.source_digest)
+    rejudged = job(server, data="labelled", evaluation="22222222", pinned_source=artifact.source_digest)
     rejudged = msgspec.structs.replace(rejudged, gates=(Gate("cosine", "CosineMean", min="0.9999"),), shapes=SHAPES[:1])
-    code, result, _ = jobs.run(rejudged, tmp_path / "three", environ(server))
+    code, result, _ = jobs.fork(workers, rejudged, tmp_path / "three", environ(server))
     assert (code, result.reason, result.artifact.digest) == (ExitCode.GATE, "GateFailed", artifact.digest)
     states = ["Cached"] * 3 + ["Done", "Failed"]
     assert [s.state for s in result.steps] == states
-    code, result, _ = jobs.run(rejudged, tmp_path / "four", environ(server))
+    code, result, _ = jobs.fork(workers, rejudged, tmp_path / "four", environ(server))
     assert (code, [s.state for s in result.steps]) == (ExitCode.GATE, states), "missed gates are measured again"
 
     wanted = PullInput("questions", "team-a", artifact.digest, job(server).artifacts, Batching(max_batch_size=1))
@@ -109,25 +109,25 @@ def test_minilm_from_bucket_to_served_folder(server, tmp_path):
 
 
 @pytest.mark.timeout(300)
-def test_classification_by_labels(server, tmp_path):
+def test_classification_by_labels(server, workers, tmp_path):
     gates = (Gate("accuracy", "Accuracy", min="0"), Gate("agreement", "CosineMean", min="0.9"))
     wanted = job(server, "classifier", data="labelled", task="TextClassification", gates=gates, shapes=SHAPES[:1])
-    code, result, log = jobs.run(wanted, tmp_path / "work", environ(server))
+    code, result, log = jobs.fork(workers, wanted, tmp_path / "work", environ(server))
     assert code == ExitCode.OK, log
     assert (result.figures.samples, result.artifact.golden.output) == (80, "SCORES")
     assert 0 <= float(result.figures.accuracy) <= 1
     unknown = job(server, "classifier", task="TextClassification", gates=gates, evaluation="33333333")
-    code, result, _ = jobs.run(unknown, tmp_path / "work", environ(server))
+    code, result, _ = jobs.fork(workers, unknown, tmp_path / "work", environ(server))
     assert (code, result.reason) == (ExitCode.SPEC, "LabelsUnknown")
 
 
 @pytest.mark.timeout(300)
-def test_the_remembered_answer_is_padded_as_it_will_be_served(server, tmp_path):
+def test_the_remembered_answer_is_padded_as_it_will_be_served(server, workers, tmp_path):
     heads = []
     for length in (16, 64):
         batching = Batching(length_buckets=(length,))
         wanted = job(server, "tiny", revision=f"padded{length}", gates=(), shapes=SHAPES[:1], batching=batching)
-        code, result, log = jobs.run(wanted, tmp_path / "work", environ(server))
+        code, result, log = jobs.fork(workers, wanted, tmp_path / "work", environ(server))
         assert code == ExitCode.OK, log
         heads.append(result.artifact.golden.head)
     assert heads[0] != heads[1]
@@ -139,7 +139,7 @@ def reached(running, step):
 
 
 @pytest.mark.timeout(300)
-def test_a_killed_job_ends_at_once_and_the_next_goes_on(server, tmp_path):
+def test_a_killed_job_ends_at_once_and_the_next_goes_on(server, workers, tmp_path):
     wanted = job(server, "tiny", revision="killed00", gates=(), shapes=SHAPES[:1])
     running = jobs.start(wanted, tmp_path / "work", environ(server))
     deadline = time.monotonic() + 120
@@ -152,7 +152,7 @@ def test_a_killed_job_ends_at_once_and_the_next_goes_on(server, tmp_path):
     code, result, _ = running.finish(10)
     assert time.monotonic() - began < 5
     assert (code, result.reason) == (ExitCode.WORLD, "Interrupted")
-    code, result, log = jobs.run(wanted, tmp_path / "work", environ(server))
+    code, result, log = jobs.fork(workers, wanted, tmp_path / "work", environ(server))
     assert code == ExitCode.OK, log
     assert next(s for s in result.steps if s.name == "graph").state == "Cached"
 
@@ -168,17 +168,17 @@ def test_a_killed_job_ends_at_once_and_the_next_goes_on(server, tmp_path):
         ({"task": "TextClassification"}, ExitCode.SPEC, "UnsupportedArchitecture"),
     ],
 )
-def test_what_stops_a_job_is_said(server, tmp_path, changes, code, reason):
+def test_what_stops_a_job_is_said(server, workers, tmp_path, changes, code, reason):
     if "source" in changes:
         changes = {"source": Source(s3=server.s3(changes["source"]))}
     wanted = job(server, "tiny", revision="stopped0", **changes)
-    found, result, log = jobs.run(wanted, tmp_path / "work", environ(server))
+    found, result, log = jobs.fork(workers, wanted, tmp_path / "work", environ(server))
     assert (found, result.outcome, result.reason) == (code, "Failed", reason), log
 
 
-def test_denied_by_source_and_by_store(server, tmp_path):
+def test_denied_by_source_and_by_store(server, workers, tmp_path):
     for role, reason in (("SOURCE", "SourceAccessDenied"), ("STORE", "StoreAccessDenied")):
         wrong = environ(server) | {f"{role}_AWS_SECRET_ACCESS_KEY": "wrong-secret"}
-        code, result, log = jobs.run(job(server, "tiny", revision="denied00"), tmp_path / "work", wrong)
+        code, result, log = jobs.fork(workers, job(server, "tiny", revision="denied00"), tmp_path / "work", wrong)
         assert (code, result.reason) == (ExitCode.WORLD, reason), log
         assert "wrong-secret" not in log

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -76,10 +78,11 @@ def peak_mb(process):
 
 
 @pytest.mark.timeout(300)
-def test_a_job_that_starts_from_a_stored_graph_imports_no_torch(folder, tmp_path, imports):
+def test_a_job_that_starts_from_a_stored_graph_imports_no_torch(folder, workers, tmp_path, imports):
     jobs.write_rows(folder / "seen.jsonl", [(None, f"who wrote word{i}") for i in range(40)])
-    code, first, log = jobs.run(job(folder, GRAPH), tmp_path / "first")
+    code, first, log = jobs.fork(workers, job(folder, GRAPH), tmp_path / "first")
     assert code == ExitCode.OK, log
+    subprocess.run([sys.executable, "-c", "import importlib.util as u; u.find_spec('torch')"], check=True)
     assert any(line.startswith("torch ") for line in imports.read_text().splitlines()), "the watch sees nothing"
     imports.write_text("")
     for settings in (

@@ -51,22 +51,22 @@ def apart(folder, other):
 
 
 @pytest.mark.parametrize("kind", tiny.KINDS)
-def test_heads_are_zeros_in_the_folder_and_gone_from_the_graph(kind, tmp_path):
+def test_heads_are_zeros_in_the_folder_and_gone_from_the_graph(kind, exported, tmp_path):
     """Through the whole steps: plain transformers loads the folder, and the graph answers alike with smaller matrices."""
-    source = tiny.save(kind, tmp_path / "source")
+    made = exported(kind, "TextEmbedding")
     context, figures = noted(tiny.context("TextEmbedding", tmp_path, {"texts": questions()}))
     step = Step("thin", "Prune", prune=Prune("Heads", keep="0.5", data="texts"))
-    steps.run(step, source, tmp_path / "thin", context)
+    steps.run(step, made / "source", tmp_path / "thin", context)
     assert sum(map(len, figures["heads"])) == 4 and all(figures["heads"])
     plain = load_file(tmp_path / "thin" / "model.safetensors")
     family = families.FAMILIES[kind]
     for index, kept in enumerate(figures["heads"]):
         columns = plain[f"{family.layers}.{index}.{family.output}.weight"].view(32, 4, 8)
         assert [head for head in range(4) if bool(columns[:, head].any())] == kept
-    for name in ("source", "thin"):
-        steps.run(Step("graph", "Export"), tmp_path / name, tmp_path / f"{name}-graph", context)
-    before, after = (Answerer(tmp_path / f"{name}-graph", 1, Batching()) for name in ("source", "thin"))
-    size = [(tmp_path / f"{name}-graph" / "model.onnx").stat().st_size for name in ("source", "thin")]
+    steps.run(Step("graph", "Export"), tmp_path / "thin", tmp_path / "graph", context)
+    graphs = (made / "graph", tmp_path / "graph")
+    before, after = (Answerer(graph, 1, Batching()) for graph in graphs)
+    size = [(graph / "model.onnx").stat().st_size for graph in graphs]
     assert size[0] - size[1] > 4 * 8 * 32 * 4 * 4 * 0.9, "four heads of 8 x 32 values in four matrices"
     expected = answers(tmp_path / "thin", "TextEmbedding").numpy()
     found = np.stack([after.alone(row.text) for row in questions(60, seed=5)])
@@ -252,8 +252,9 @@ def test_byte_pairs_lose_tokens_and_merges_that_nobody_uses(tmp_path, unproven):
 
 
 @pytest.mark.timeout(300)
-def test_minilm_keeps_the_words_of_its_data(tmp_path):
-    """The real encoder through the whole step: 30,522 word pieces become those of the questions, and the rest still reads."""
+def test_minilm_keeps_the_words_of_its_data(fresh, tmp_path):
+    """The real encoder through the whole step, fresh process included: 30,522 word pieces become those of the questions, and the
+    rest still reads."""
     used = [text for _, text in assets.trec()]
     context, figures = noted(tiny.context("TextEmbedding", tmp_path, {"texts": [Row(text) for text in used]}))
     step = Step("words", "Prune", prune=Prune("Vocabulary", data="texts"))

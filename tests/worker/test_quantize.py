@@ -22,7 +22,6 @@ from optimodel.worker.evaluate import INVARIANT, batch_invariance
 from optimodel.worker.steps import quantize as quantization
 from optimodel.worker.steps.quantize import calibration, dynamic, gptq, parts
 
-LABELS = ["place", "person", "number"]
 ROWS = {"texts": [Row(f"what is the capital of word{i} word{i + 1}") for i in range(12)]}
 METHODS = {
     "dynamic": Quantize(),
@@ -47,20 +46,9 @@ def answers(folder, texts):
     return np.stack([answerer.alone(text) for text in texts])
 
 
-def export(kind, folder):
-    source = tiny.save(kind, folder / "source", LABELS)
-    steps.run(Step("graph", "Export"), source, folder / "graph", tiny.context("TextClassification", folder))
-    return folder / "graph"
-
-
-@pytest.fixture(scope="module", params=tiny.KINDS)
-def graph(request, tmp_path_factory):
-    return export(request.param, tmp_path_factory.mktemp(request.param))
-
-
-@pytest.fixture(scope="module")
-def bert(tmp_path_factory):
-    return export("bert", tmp_path_factory.mktemp("bert"))
+@pytest.fixture
+def bert(exported):
+    return exported("bert", "TextClassification") / "graph"
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -76,7 +64,9 @@ def test_every_method_keeps_the_answers_and_makes_the_same_bytes_again(bert, met
         assert batch_invariance(Answerer(one, 1, Batching())) > 0.9999999
 
 
-def test_the_parts_of_every_architecture_are_found(graph):
+@pytest.mark.parametrize("kind", tiny.KINDS)
+def test_the_parts_of_every_architecture_are_found(kind, exported):
+    graph = exported(kind, "TextClassification") / "graph"
     found = Counter(parts.parts(parts.load(graph / "model.onnx")).values())
     tables = 2 if "distilbert" in str(graph) else 3
     assert found == {"Embeddings": tables, "Attention": 10, "AttentionOutput": 2, "FFNUp": 2, "FFNDown": 2, "Head": 2}
@@ -124,15 +114,13 @@ def integer_operators(model):
     return Counter(product=products, table=sum(n.op_type == "Gather" and n.input[0] in tables for n in nodes))
 
 
-def test_what_cannot_be_done_is_refused_with_the_way_out(bert, tmp_path):
-    embedding = tmp_path / "embedding"
-    source = tiny.save("bert", tmp_path / "source")
-    steps.run(Step("graph", "Export"), source, embedding, tiny.context("TextEmbedding", tmp_path))
+def test_what_cannot_be_done_is_refused_with_the_way_out(bert, exported, tmp_path):
+    source, embedding = (exported("bert", "TextEmbedding") / name for name in ("source", "graph"))
     cases = [
         (Quantize(exclude=("Head",)), embedding, ROWS, "PartNotFound", "FFNDown"),
         (Quantize("Static"), bert, ROWS, "DataMissing", "Name a dataset"),
         (Quantize("GPTQ"), bert, ROWS, "DataMissing", "Name a dataset"),
-        (Quantize("Static", data="texts"), bert, {"texts": []}, "DataInvalid", "'texts'"),
+        (Quantize("Static", data="texts"), bert, {"texts": ROWS["texts"][:7]}, "DataTooSmall", "'texts' has 7"),
         (Quantize(), source, ROWS, "WrongOrder", "Export"),
     ]
     for settings, folder, rows, reason, word in cases:

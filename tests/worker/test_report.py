@@ -19,7 +19,7 @@ LABELS = ["place", "<b>book</b>"]
 
 
 @pytest.mark.timeout(300)
-def test_page_and_card_lie_beside_the_report(tmp_path):
+def test_page_and_card_lie_beside_the_report(workers, tmp_path):
     tiny.save("bert", tmp_path / "tiny", LABELS)
     rows = [(LABELS[n % 2], f"what is word{n} of word{n + 7}") for n in range(60)]
     jobs.write_rows(tmp_path / "rows.jsonl", rows)
@@ -40,7 +40,7 @@ def test_page_and_card_lie_beside_the_report(tmp_path):
     missed = Gate("tiny", "SizeRatio", max="0.01")
     for evaluation, gates, code in (("e1", wanted.gates, ExitCode.OK), ("e2", (*wanted.gates, missed), ExitCode.GATE)):
         asked = msgspec.structs.replace(wanted, evaluation=evaluation, gates=gates)
-        found, result, log = jobs.run(asked, tmp_path / "work")
+        found, result, log = jobs.fork(workers, asked, tmp_path / "work")
         assert found == code, log
         assert result.report == f"reports/r1-{evaluation}.json"
         place = tmp_path / "store" / "team-a" / "reports"

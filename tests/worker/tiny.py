@@ -27,6 +27,7 @@ from optimodel.api.spec import Task
 from optimodel.worker import steps
 from optimodel.worker.dataset import Row
 
+LABELS = ["place", "person", "number"]
 WORDS = [
     "[PAD]",
     "[UNK]",

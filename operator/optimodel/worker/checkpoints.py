@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from itertools import chain
 from pathlib import Path
@@ -87,12 +87,18 @@ class Checkpoint:
         self._not_before = ended + SHARE * (ended - begun)
 
     def drop(self) -> None:
-        """The step is done: remove its checkpoint, and those that nobody came back for."""
-        if not self.stored:
-            return
+        """The step is done, or cannot be: remove its checkpoint, and those that nobody came back for."""
+        if self.stored:
+            self._remove(lambda: self.store.discard_older("checkpoints", FORGOTTEN))
+            self.clear()
+
+    def clear(self) -> None:
+        """Remove what a worker left that was killed when the step was done and its checkpoint still there."""
+        self._remove(lambda: self.store.discard(self.key))
+
+    def _remove(self, action: Callable[[], None]) -> None:
         try:
-            self.store.discard(self.key)
-            self.store.discard_older("checkpoints", FORGOTTEN)
+            action()
         except StoreError as error:
             log(f"a checkpoint was not removed: {error}")
 

@@ -22,6 +22,8 @@ from .errors import Failure, naming
 from .rows import TEXT, Reader, Row
 
 MAX_BYTES = 64 << 20
+MAX_TEXT_BYTES = 1 << 20
+"""Of a text: no longer one is ever served."""
 MAX_ROWS, MAX_LABELLED_ROWS = 1000, 2000
 """Rows that a result is measured on, taken at even distances: for cosines, and where a gate counts right answers."""
 
@@ -134,6 +136,19 @@ def _rows(data: bytes, dataset: Dataset, reader: Reader) -> Iterator[Row]:
         row = reader.read(found, dataset) if isinstance(found, dict) else None
         if row is None:
             fields = f"{dataset.text_field!r} and {dataset.label_field!r}"
-            message = f"Dataset {dataset.name!r}, {where}: {fields} are not {reader.wanted}."
+            message = f"Dataset {dataset.name!r}, {where}: {fields} are not {reader.wanted}, in UTF-8."
             raise Failure("DataInvalid", f"{message} Mend it, or set textField and labelField.")
+        _check_words(row.text, row.label, where, dataset.name)
         yield row
+
+
+def _check_words(text: str, label: object, where: str, name: str) -> None:
+    """Whether a text can be learnt from and answered. Raises `Failure`."""
+    why = "" if text.strip() else "the text is empty. Remove it."
+    try:
+        if len(f"{label} {text}".encode()) > MAX_TEXT_BYTES:
+            why = f"the text has more than {MAX_TEXT_BYTES >> 20} MiB. Cut it."
+    except UnicodeEncodeError:
+        why = "a \\ud800 to \\udfff without its other half is no character. Write the text in UTF-8."
+    if why:
+        raise Failure("DataInvalid", f"Dataset {name!r}, {where}: {why}")

@@ -37,12 +37,13 @@ def _json_lines(data: bytes, dataset: Dataset) -> Placed:
         if line.strip():
             try:
                 yield f"line {number}", json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 yield f"line {number}", None
 
 
 def _csv(data: bytes, dataset: Dataset) -> Placed:
     """Rows under a header, as RFC 4180 writes them, in UTF-8."""
+    csv.field_size_limit(len(data) + 1)
     try:
         reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
         for row in reader:

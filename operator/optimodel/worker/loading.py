@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +19,39 @@ def load(source: Path, task: Task, *, attention: str = "eager", labels: Sequence
     """The model (eval mode, fp32, heads that are all zero cut out, reading the folder's virtual tokens) and its tokenizer. With
     `labels` it is a classifier with a new head for them, drawn from torch's generator. Raises `Failure`."""
     model, loaded = _model(source, task, attention, labels)
-    new = families.of(model).head if labels else ()
-    if task == "TextEmbedding":
-        new = ("pooler",)
-    missing = sorted(name for name in loaded["missing_keys"] if not name.startswith(new))
-    if missing:
+    _check_weights(model, loaded, ("pooler",) if task == "TextEmbedding" else families.of(model).head if labels else ())
+    tokenizer = load_tokenizer(source)
+    if len(tokenizer) > model.config.vocab_size:
         raise Failure(
-            "WeightsMissing", f"The weights lack {len(missing)} tensors, such as {missing[0]}. Save the model again."
+            "TokenizerMismatch",
+            f"The tokenizer knows {len(tokenizer)} tokens, the model {model.config.vocab_size}. Put the tokenizer's files beside "
+            "the model that it was made for, or resize the model's embeddings.",
         )
     if labels:
         _renew(model)
     if task == "TextEmbedding" and any(name.startswith("pooler") for name in loaded["missing_keys"]):
         model.pooler = None  # else chance would be saved with the weights
     families.compact(model)
-    return prompts.restore(model.eval(), source), load_tokenizer(source)
+    return prompts.restore(model.eval(), source), tokenizer
+
+
+def _check_weights(model: Any, loaded: Mapping[str, Any], new: tuple[str, ...]) -> None:
+    """Whether every tensor came from the folder, in its size and finite, but for modules named like `new`. Raises `Failure`."""
+    import torch
+
+    missing = sorted(name for name in loaded["missing_keys"] if not name.startswith(new))
+    if missing:
+        raise Failure(
+            "WeightsMissing", f"The weights lack {len(missing)} tensors, such as {missing[0]}. Save the model again."
+        )
+    other = sorted(str(found[0]) for found in loaded["mismatched_keys"] if not str(found[0]).startswith(new))
+    if other:
+        message = f"{other[0]} has another size than config.json says. Save the model again with save_pretrained."
+        raise Failure("ModelUnloadable", message)
+    for name, value in model.named_parameters():
+        if not bool(torch.isfinite(value).all()):
+            message = f"{name} of the model holds NaN or infinity: its training ran away. Use weights from before that."
+            raise Failure("ModelNotFinite", message)
 
 
 def _renew(model: Any) -> None:
@@ -78,7 +97,7 @@ def _model(source: Path, task: Task, attention: str, labels: Sequence[str]) -> t
             **head,
             **OPTIONS,
         )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except Exception as error:  # whatever a document of the source makes transformers, torch or safetensors say
         message = f"transformers cannot load the model: {' '.join(str(error).split())[:300]}. Save it again with save_pretrained."
         raise Failure("ModelUnloadable", message) from error
     return model, loaded

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from optimodel import recipes, repository
-from optimodel.api.contract import Artifact, GateResult, JobInput, Result
+from optimodel.api.contract import Artifact, ExitCode, GateResult, JobInput, Result
 from optimodel.api.search import Auto
 from optimodel.api.steps import Step
 from optimodel.artifacts import StepEntry, Store
@@ -128,8 +128,11 @@ class Pipeline:
     # Fetch
 
     def _data(self) -> str:
-        """What the rows that steps read say. Raises `Failure` where it is not what this revision was made of."""
+        """What the rows that steps read say. Raises `Failure` where it is not what this revision was made of, and for rows
+        that only the evaluation would read, before there is work that waits for them."""
         digest = self.shelf.digest(recipes.read_by(self.job.steps, self.job.auto))
+        for name in self._judged_on():
+            self.shelf.rows(name)
         if self.job.pinned_data not in (None, digest):
             raise Failure(
                 "DataChanged",
@@ -173,6 +176,7 @@ class Pipeline:
         key = self._key(step, before.digest)
         if entry := self.store.step(key):
             self.board.end(step.name, "Cached", entry.output[:19], entry.weights_bytes)
+            Checkpoint(self.store, key, self.work).clear()
             return self._found(step, entry)
         self.board.start(step.name)
         stage = self._run(step, key, source, before, partial(self.board.percent, step.name))
@@ -211,7 +215,12 @@ class Pipeline:
             log(f"{step.name}: goes on from a checkpoint")
         if recipes.trains(step):
             self.peers.call(Call(step.name, before.digest, before is source))
-        steps.run(step, folder, out, context)
+        try:
+            steps.run(step, folder, out, context)
+        except Failure as failure:
+            if failure.code == ExitCode.SPEC:  # it would end the same way from there
+                checkpoint.drop()
+            raise
         digest = self.store.publish(out).digest
         weights = weight_bytes(out)
         told = msgspec.json.encode(notes).decode() if notes else ""
@@ -277,7 +286,7 @@ class Pipeline:
         self.board.phase("Evaluate")
         self.board.start("Evaluate")
         baseline, final = self._baseline(source, stages, "Evaluate"), stages[-1]
-        rows = {name: self._evidence(name) for name in recipes.evidence(self.job.steps, self.job.gates, self.job.data)}
+        rows = {name: self._evidence(name) for name in self._judged_on()}
         ratio = final.weights_bytes / max(1, source.weights_bytes)
         told = partial(self.board.percent, "Evaluate")
         base, best = (Answerer(self._folder(s), self.threads, self.job.batching) for s in (baseline, final))
@@ -301,6 +310,9 @@ class Pipeline:
         made = [(stage.digest, stage.weights_bytes) for stage in stages[1:]]
         details = evidence.details | {"steps": self.notes, "baseline": baseline.digest}
         return self._publish(artifact, verdicts, evidence.figures, details, made)
+
+    def _judged_on(self) -> tuple[str, ...]:
+        return recipes.evidence(self.job.steps, self.job.gates, self.job.data)
 
     def _evidence(self, name: str) -> list[Row]:
         """The rows to measure on: more of them where a gate counts right answers, which tell little each."""

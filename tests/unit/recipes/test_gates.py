@@ -83,3 +83,18 @@ def test_proportions_cover_too():
 
 def test_decimals_are_plain():
     assert [decimal(x) for x in (0.25, 1.0, 1e-7, math.inf, 12.345678)] == ["0.25", "1", "0", "", "12.34568"]
+
+
+def test_one_row_proves_nothing():
+    row = Pairs.of([0], [0], [0])
+    measured = {
+        ("CosineMean", "d"): Measurement("Mean", (0.99,)),
+        ("CosineP5", "d"): Measurement("Quantile", (0.99,), 0.05),
+    }
+    measured |= {("Accuracy", "d"): row, ("MacroF1", "d"): row}
+    bars = [Gate(metric.lower(), metric, data="d", min="0.1") for metric, _ in measured if metric != "Accuracy"]
+    bars += [Gate("accuracy", "Accuracy", data="d", min="0.5")]
+    bars += [Gate(f"{metric}-drop", metric, data="d", max_drop="0.5") for metric in ("Accuracy", "MacroF1")]
+    found = judge(bars, measured, {gate.name: "d" for gate in bars})
+    assert {result.verdict for result in found} == {"Inconclusive"}
+    assert all("data" in result.message for result in found)

@@ -58,6 +58,13 @@ def test_only_the_newest_is_there(store, tmp_path):
     assert after.bring() and (after.folder / "training-1.pt").read_bytes() == b"new"
 
 
+def test_a_step_that_is_done_clears_what_a_killed_worker_left(store, tmp_path):
+    kept(store, tmp_path, b"left")
+    for _ in range(2):
+        Checkpoint(store, KEY, tmp_path / "pod-1").clear()
+        assert not stored(tmp_path).exists()
+
+
 def damages():
     return {
         "cut": lambda data: data[:-1],

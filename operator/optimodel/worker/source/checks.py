@@ -106,6 +106,9 @@ def check_folder(folder: Path, task: Task, *, headless: bool = False) -> dict[st
     """Check a model folder without loading it, and return its config. `headless` = a first step makes the head of a
     classifier that has none. Raises `Failure`."""
     config = read_json(folder / "config.json")
+    if not isinstance(config, dict):
+        message = "config.json does not hold an object. Save the model again with save_pretrained."
+        raise Failure("ModelUnloadable", message)
     for name in ("config.json", "tokenizer_config.json"):
         if (folder / name).exists() and "auto_map" in read_json(folder / name):
             raise _custom_code(f"auto_map in {name}")

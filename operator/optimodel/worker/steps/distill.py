@@ -8,7 +8,7 @@ from pathlib import Path
 from optimodel.api.steps import Distill
 
 from ..errors import Failure
-from ..training import families, folders, freezing, loop, losses, prompts
+from ..training import families, folders, freezing, labels, loop, losses, prompts
 from ..training.encoding import encoded
 from ..training.teacher import Teacher
 from .technique import Context, Technique
@@ -23,7 +23,10 @@ def run(settings: Distill, source: Path, out: Path, context: Context) -> None:
     kept = kept_layers(settings, depth)
     families.keep_layers(student.model, kept)
     context.report(3, "tokenising")
-    texts = encoded(teacher, context.data(settings.data), settings.data, settings.training.max_length)
+    rows, told = context.data(settings.data), float(settings.soft) < 1
+    texts = encoded(teacher, rows, settings.data, settings.training.max_length, labelled=told)
+    if texts.labels is not None:
+        labels.several(rows, settings.data)
     share = float(settings.soft) if texts.labels is not None else 1.0
     hidden = float(settings.hidden)
     asked = Teacher(teacher, kept if hidden > 0 else ()) if share > 0 or hidden > 0 else None

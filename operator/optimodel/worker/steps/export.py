@@ -32,14 +32,14 @@ def run(settings: Export, source: Path, out: Path, context: Context) -> None:
     context.report(5, "loading")
     model, tokenizer = load(source, context.task)
     description = describe.describe(source, config, context.task, tokenizer)
-    context.report(20, "tracing")
     core = _core(model, description["output"], description["inputs"])
     vocabulary = int(config["vocab_size"])
+    reference = context.scratch / "export-reference.npz"
+    _save_reference(core, description, vocabulary, reference)
+    context.report(20, "tracing")
     graph = _trace(core, description, vocabulary)
     (out / "model.onnx").write_bytes(graph)
     context.report(80, "verifying")
-    reference = context.scratch / "export-reference.npz"
-    _save_reference(core, description, vocabulary, reference)
     verify(out / "model.onnx", reference, max_difference=MAX_DIFFERENCE, min_cosine=0.9999)
     describe.write(source, out, description, tokenizer)
 
@@ -113,12 +113,15 @@ def _anonymous(model: Any) -> None:
 
 
 def _save_reference(core: Any, description: dict[str, Any], vocabulary: int, path: Path) -> None:
+    """Inputs and what the model answers to them. Raises `Failure`."""
     import numpy as np
     import torch
 
     values = _sample(description["inputs"], CHECKED, vocabulary)
     with torch.no_grad():
         expected = core(*values).numpy()
+    if not np.isfinite(expected).all():
+        raise Failure("ModelNotFinite", "Answers of the model are NaN or infinite. Use other weights.")
     arrays = {name: value.numpy() for name, value in zip(description["inputs"], values, strict=True)}
     np.savez(path, expected=expected, **arrays)
 

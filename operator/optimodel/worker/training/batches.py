@@ -9,6 +9,8 @@ from typing import Any
 
 from optimodel.backends.arithmetic import first_tokens
 
+from ..errors import Failure
+
 Labels = Sequence[Sequence[int]]
 """For each text the numbers of its labels."""
 BUCKET = 16
@@ -79,9 +81,10 @@ def encode(
     words: bool = False,
 ) -> Texts:
     """Tokenise texts with special tokens, cut to `longest` tokens. With `words` each word answers, and `labels` has one for each;
-    words that were cut off have no say, and texts without any are left out."""
+    words that were cut off have no say, and texts without any are left out. Raises `Failure`."""
     options = {"truncation": True, "max_length": longest, "return_offsets_mapping": words}
     found = tokenizer(list(texts), add_special_tokens=True, **options)
+    _check_tokens(found["input_ids"], texts)
     if not words:
         return Texts(found["input_ids"], pad, labels)
     firsts = [first_tokens(text, offsets) for text, offsets in zip(texts, found["offset_mapping"], strict=True)]
@@ -89,6 +92,14 @@ def encode(
         labels = [[n for n, at in zip(*pair, strict=True) if at >= 0] for pair in zip(labels, firsts, strict=True)]
     places = [[place for place in of_text if place >= 0] for of_text in firsts]
     return Texts(found["input_ids"], pad, labels, places).part([row for row, there in enumerate(places) if there])
+
+
+def _check_tokens(ids: Sequence[Sequence[int]], texts: Sequence[str]) -> None:
+    """Whether every text has some."""
+    if not all(ids):
+        text = texts[[bool(found) for found in ids].index(False)]
+        message = f"The tokenizer finds no token in the text {text[:40]!r}. Remove it, or correct the tokenizer."
+        raise Failure("DataInvalid", message)
 
 
 def shuffled(lengths: Sequence[int], size: int, seed: int, epoch: int) -> list[list[int]]:

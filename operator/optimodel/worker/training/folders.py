@@ -149,5 +149,6 @@ def _save_reference(subject: Subject, path: Path) -> None:
         found = subject.model(input_ids=ids, attention_mask=mask)
     expected = found[SERVED[subject.task].output]
     if not bool(torch.isfinite(expected).all()):
-        raise Failure("LossNotFinite", "The model's answers are no longer finite. Lower the learning rate.")
+        message = "The model's answers are no longer finite. Lower the learning rate, or use other weights."
+        raise Failure("ModelNotFinite", message)
     np.savez(path, expected=expected.numpy(), input_ids=ids.numpy(), attention_mask=mask.numpy())

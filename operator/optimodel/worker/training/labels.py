@@ -13,10 +13,7 @@ def of(rows: Sequence[Row], data: str) -> list[str]:
     found = {label for row in rows for label in row.labels}
     if not all(row.labels for row in rows):
         raise Failure("LabelMissing", f"A row of {data!r} has no label. Name its field in the dataset's `labelField`.")
-    if len(found) < 2:
-        raise Failure(
-            "OneClass", f"Every row of {data!r} has the label {found.pop()!r}: there is nothing to learn. Add others."
-        )
+    several(rows, data)
     numbers = sorted(label for label in found if isinstance(label, int))
     if not numbers:
         return sorted(str(label) for label in found)
@@ -26,6 +23,13 @@ def of(rows: Sequence[Row], data: str) -> list[str]:
             f"Labels of {data!r} are numbers, but not 0 to {len(found) - 1}. Count from 0, or use names.",
         )
     return [str(number) for number in numbers]
+
+
+def several(rows: Sequence[Row], data: str) -> None:
+    """Whether labels tell rows apart. Raises `Failure`."""
+    if len({label for row in rows for label in row.labels}) < 2:
+        message = f"Every row of {data!r} has the label {rows[0].labels[0]!r}: there is nothing to learn. Add others."
+        raise Failure("OneClass", message)
 
 
 def numbered(rows: Sequence[Row], names: Sequence[str], data: str) -> list[list[int]]:

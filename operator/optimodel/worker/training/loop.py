@@ -83,11 +83,7 @@ def _order(texts: Texts, training: Training, done: int) -> Iterator[list[int]]:
 
 def _finite(value: float, training: Training, step: int) -> float:
     if not math.isfinite(value):
-        raise Failure(
-            "LossNotFinite",
-            f"The loss is {value} at step {step + 1}. Lower training.learningRate (now {training.learning_rate}) "
-            "or lengthen training.warmup.",
-        )
+        raise _not_finite(value, training, step)
     return value
 
 
@@ -99,6 +95,20 @@ def _step(found: Any, parameters: dict[str, Any], optimizer: Any, scheduler: Any
     torch.nn.utils.clip_grad_norm_(parameters.values(), MAX_NORM)
     optimizer.step()
     scheduler.step()
+
+
+def _not_finite(value: float, training: Training, step: int) -> Failure:
+    """Before the first step it is the model's fault, later the training's."""
+    if step == 0:
+        message = (
+            f"The loss is {value} before anything was learnt: the model's answers are not finite. Use other weights."
+        )
+        return Failure("ModelNotFinite", message)
+    return Failure(
+        "LossNotFinite",
+        f"The loss is {value} at step {step + 1}. Lower training.learningRate (now {training.learning_rate}) "
+        "or lengthen training.warmup.",
+    )
 
 
 def _groups(parameters: dict[str, Any], decay: float) -> list[dict[str, Any]]:

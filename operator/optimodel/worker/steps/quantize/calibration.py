@@ -12,8 +12,8 @@ from optimodel.backends import arithmetic
 from ...errors import Failure
 from ..technique import Context
 
-ROWS, BATCH = 256, 8
-"""Calibration texts, taken at even distances, and how many run at once."""
+MIN_ROWS, ROWS, BATCH = 8, 256, 8
+"""Calibration texts, at least and at most (taken at even distances), and how many run at once."""
 LENGTHS = (16, 32, 64, 128, 256, 512)
 
 
@@ -23,8 +23,9 @@ def batches(source: Path, settings: Quantize, context: Context) -> list[dict[str
         raise Failure("DataMissing", f"Quantize.{settings.method} calibrates on texts. Name a dataset in `data`.")
     rows = context.data(settings.data)
     texts = [rows[i * len(rows) // ROWS].text for i in range(ROWS)] if len(rows) > ROWS else [r.text for r in rows]
-    if not texts:
-        raise Failure("DataInvalid", f"{settings.data!r} has no texts to calibrate on. Name data that has.")
+    if len(texts) < MIN_ROWS:
+        message = f"{settings.data!r} has {len(texts)} texts; {settings.method} calibrates on {MIN_ROWS} or more."
+        raise Failure("DataTooSmall", f"{message} Name data that has them.")
     description = repository.describe(source)
     tokenizer = arithmetic.load_tokenizer(str(source / "tokenizer.json"), description.max_length)
     lengths = repository.lengths(LENGTHS, description.max_length)
