@@ -70,7 +70,6 @@ class Search:
             "search": identity.canonical_search(self.auto, job.gates, job.shapes),
             "task": job.task,
             "batching": identity.canonical(job.batching),
-            "threads": self.bench.threads,
             "techniques": {name: technique.revision for name, technique in techniques.REGISTRY.items()},
             "tools": {name: version(name) for name in TOOLS},
         }
