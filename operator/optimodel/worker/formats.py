@@ -47,8 +47,7 @@ def _csv(data: bytes, dataset: Dataset) -> Placed:
     try:
         reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
         for row in reader:
-            label = {name: row[name] or None for name in (dataset.label_field,) if name in row}
-            yield f"line {reader.line_num}", row | label
+            yield f"line {reader.line_num}", row
     except (UnicodeDecodeError, csv.Error) as error:
         message = f"Dataset {dataset.name!r} is not a CSV in UTF-8: {error}. Save it again with a header."
         raise Failure("DataInvalid", message) from error

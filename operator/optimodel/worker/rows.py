@@ -41,6 +41,7 @@ def _is_label(value: Any) -> bool:
 
 def _text(fields: Mapping[str, Any], dataset: Dataset) -> Row | None:
     text, label = fields.get(dataset.text_field), fields.get(dataset.label_field)
+    label = None if label == "" else label
     return Row(text, label) if isinstance(text, str) and (label is None or _is_label(label)) else None
 
 
