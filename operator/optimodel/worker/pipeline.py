@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,44 +10,25 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from optimodel import recipes, repository
-from optimodel.api.contract import Artifact, ExitCode, GateResult, JobInput, Result
+from optimodel.api.contract import Artifact, GateResult, JobInput, Result
 from optimodel.api.search import Auto
 from optimodel.api.steps import Step
-from optimodel.artifacts import StepEntry, Store
-from optimodel.artifacts.manifest import scan
-from optimodel.recipes import data, gates, search
+from optimodel.artifacts import Store
+from optimodel.recipes import gates, search
 
-from . import dataset, report, steps
+from . import dataset, report
 from .board import SEARCH, Board, log
-from .checkpoints import Checkpoint
 from .errors import Failure
-from .peers import ALONE, Call, Peers
+from .peers import ALONE, Peers
 from .report import Report, facts
 from .rows import Row
-from .shelf import Shelf
-from .source import check_folder, fetch, weight_bytes
-from .tasks import KINDS
+from .workshop import Stage, Workshop
 
 if TYPE_CHECKING:
     from .search import Outcome
 
 BASELINE = ".baseline"
 """Folder and name of the baseline's Export where it is none of the pipeline's own; no step of a user begins with a dot."""
-
-
-class SourceFacts(msgspec.Struct, frozen=True, rename="camel"):
-    """What is remembered of a source, so that it need not be fetched again."""
-
-    weights_bytes: int
-
-
-@dataclass
-class Stage:
-    """A folder of the path: its digest, and where it lies once somebody needs it."""
-
-    digest: str
-    folder: Path | None = None
-    weights_bytes: int = 0
 
 
 class Pipeline:
@@ -64,11 +44,9 @@ class Pipeline:
         threads: int,
         peers: Peers = ALONE,
     ) -> None:
-        self.job, self.store, self.board, self.work = job, store, board, work
-        self.environ, self.threads, self.peers = environ, threads, peers
-        self.shelf = Shelf(job.data, environ, reader=KINDS[job.task].reader)
+        self.job, self.store, self.board, self.work, self.threads = job, store, board, work, threads
+        self.shop = Workshop(job, store, board, work, environ, threads, peers)
         self.data_digest = ""
-        self.notes: dict[str, Any] = {}
         self.outcome: Outcome | None = None
         self.report_key = f"reports/{job.revision}-{job.evaluation}.json"
 
@@ -78,7 +56,7 @@ class Pipeline:
         if found := self._known():
             return found
         self.data_digest = self._data()
-        source = self._source()
+        source = self.shop.source()
         stages = [source]
         self.board.phase("Optimize")
         if self.job.auto is not None:
@@ -89,7 +67,7 @@ class Pipeline:
         """The stages with those of the steps that are still to be done."""
         found = list(stages)
         for step in wanted[len(found) - 1 :]:
-            found.append(self._step(step, source, found[-1]))
+            found.append(self.shop.step(step, source, found[-1]))
         return found
 
     def _check(self) -> None:
@@ -125,14 +103,12 @@ class Pipeline:
     def _names(self) -> list[str]:
         return [step.name for step in self.board.steps]
 
-    # Fetch
-
     def _data(self) -> str:
         """What the rows that steps read say. Raises `Failure` where it is not what this revision was made of, and for rows
         that only the evaluation would read, before there is work that waits for them."""
-        digest = self.shelf.digest(recipes.read_by(self.job.steps, self.job.auto))
+        digest = self.shop.shelf.digest(recipes.read_by(self.job.steps, self.job.auto))
         for name in self._judged_on():
-            self.shelf.rows(name)
+            self.shop.shelf.rows(name)
         if self.job.pinned_data not in (None, digest):
             raise Failure(
                 "DataChanged",
@@ -140,93 +116,6 @@ class Pipeline:
                 "to learn from what they hold now.",
             )
         return digest
-
-    def _key(self, step: Step, digest: str) -> str:
-        return steps.key(step, digest, self.job.task, self.shelf.digest(data.references(step)))
-
-    def _source(self) -> Stage:
-        """The source: its digest is enough where the first step is in the store."""
-        pinned = self.job.pinned_source
-        if pinned and self.store.step(self._key(self.job.steps[0], pinned)):
-            facts = self.store.read(_facts_key(pinned), SourceFacts)
-            if facts:
-                self.board.end("Fetch", "Cached", "what is made of it is in the store", facts.weights_bytes)
-                return Stage(pinned, None, facts.weights_bytes)
-        return self._fetch()
-
-    def _fetch(self) -> Stage:
-        self.board.start("Fetch")
-        folder = self.work / "source"
-        fetch(self.job.source, folder, self.environ, lambda percent, word: self.board.percent("Fetch", percent, word))
-        check_folder(folder, self.job.task, headless=self.job.steps[0].type == "FineTune")
-        digest = scan(folder).digest
-        if self.job.pinned_source not in (None, digest):
-            raise Failure(
-                "SourceChanged",
-                "The source no longer holds the bytes of this revision. Set spec.source.refresh to optimize what it holds now.",
-            )
-        stage = Stage(digest, folder, weight_bytes(folder))
-        self.store.write(_facts_key(digest), SourceFacts(stage.weights_bytes))
-        self.board.end("Fetch", "Done", digest[:19], stage.weights_bytes)
-        return stage
-
-    # Steps
-
-    def _step(self, step: Step, source: Stage, before: Stage) -> Stage:
-        key = self._key(step, before.digest)
-        if entry := self.store.step(key):
-            self.board.end(step.name, "Cached", entry.output[:19], entry.weights_bytes)
-            Checkpoint(self.store, key, self.work).clear()
-            return self._found(step, entry)
-        self.board.start(step.name)
-        stage = self._run(step, key, source, before, partial(self.board.percent, step.name))
-        self.board.end(step.name, "Done", stage.digest[:19], stage.weights_bytes)
-        return stage
-
-    def _made(self, step: Step, source: Stage, before: Stage, report: Callable[[int, str], None]) -> Stage:
-        """What a step makes that is not on the board, found in the store or done now."""
-        key = self._key(step, before.digest)
-        entry = self.store.step(key)
-        return self._found(step, entry) if entry else self._run(step, key, source, before, report)
-
-    def _found(self, step: Step, entry: StepEntry, folder: Path | None = None) -> Stage:
-        if entry.notes:
-            self.notes[step.name] = msgspec.json.decode(entry.notes)
-        return Stage(entry.output, folder, entry.weights_bytes)
-
-    def _run(self, step: Step, key: str, source: Stage, before: Stage, report: Callable[[int, str], None]) -> Stage:
-        """Do the work of a step, and remember it in the store."""
-        folder = self._folder(before) if before is not source else self._source_folder(source)
-        out = self.work / "steps" / key[:16]
-        checkpoint = Checkpoint(self.store, key, self.work / "checkpoints" / key)
-        notes: dict[str, Any] = {}
-        context = steps.Context(
-            self.job.task,
-            self.threads,
-            self.work,
-            report,
-            self.shelf.rows,
-            checkpoint.folder,
-            notes.__setitem__,
-            checkpoint.keep,
-            self.peers,
-        )
-        if checkpoint.bring():
-            log(f"{step.name}: goes on from a checkpoint")
-        if recipes.trains(step):
-            self.peers.call(Call(step.name, before.digest, before is source))
-        try:
-            steps.run(step, folder, out, context)
-        except Failure as failure:
-            if failure.code == ExitCode.SPEC:  # it would end the same way from there
-                checkpoint.drop()
-            raise
-        digest = self.store.publish(out).digest
-        weights = weight_bytes(out)
-        told = msgspec.json.encode(notes).decode() if notes else ""
-        entry = self.store.remember(key, StepEntry(step.type, before.digest, digest, weights, told))
-        checkpoint.drop()
-        return self._found(step, entry, out if entry.output == digest else None)
 
     def _baseline(self, source: Stage, stages: Sequence[Stage], name: str) -> Stage:
         """The model as adapted, or else the source, as the fp32 graph that everything is compared with: the pipeline's own
@@ -237,7 +126,7 @@ class Pipeline:
         if adapted == exported and exported + 1 < len(stages):
             return stages[exported + 1]
         step = msgspec.structs.replace(self.job.steps[exported], name=BASELINE)
-        return self._made(step, source, stages[adapted], lambda _, word: self.board.percent(name, 0, word))
+        return self.shop.made(step, source, stages[adapted], lambda _, word: self.board.percent(name, 0, word))
 
     def _search(self, auto: Auto, source: Stage, stages: list[Stage]) -> list[Stage]:
         """Find the steps that follow, and go on as if the user had written them. The stages that are theirs too."""
@@ -249,12 +138,12 @@ class Pipeline:
         def graph(prune: Sequence[Step], told: Callable[[int, str], None]) -> Path:
             found = stages[-1]
             for step in (*prune, self.job.steps[-1]):
-                found = self._made(step, source, found, told)
-            return self._folder(found)
+                found = self.shop.made(step, source, found, told)
+            return self.shop.folder(found)
 
-        size, files, rows = source.weights_bytes, self._folder(baseline), self.shelf.rows
+        size, files, rows = source.weights_bytes, self.shop.folder(baseline), self.shop.shelf.rows
         bench = Bench(self.job, auto, self.work, self.threads, size, files, graph, rows)
-        told, digest = partial(self.board.percent, SEARCH), self.shelf.digest(recipes.read_by((), auto))
+        told, digest = partial(self.board.percent, SEARCH), self.shop.shelf.digest(recipes.read_by((), auto))
         self.outcome = Search(bench, self.store, stages[-1].digest, digest, told).run()
         winner = self.outcome.result.winner or "the baseline is kept"
         self.board.end(SEARCH, "Done" if self.outcome.worked else "Cached", winner)
@@ -262,20 +151,6 @@ class Pipeline:
         kept = stages[: len(self.job.steps)]
         self.board.follow([step.name for step in self.job.steps[len(kept) - 1 :]])
         return kept
-
-    def _source_folder(self, source: Stage) -> Path:
-        if source.folder is None:  # its steps were in the store a moment ago, and no longer are
-            source.folder = self._fetch().folder
-        assert source.folder is not None
-        return source.folder
-
-    def _folder(self, stage: Stage) -> Path:
-        """The stage's files, fetched from the store and verified where they are not at hand."""
-        if stage.folder is None:
-            stage.folder = self.work / f"stored-{stage.digest[7:19]}"
-            if not stage.folder.exists():
-                self.store.fetch(stage.digest, stage.folder)
-        return stage.folder
 
     # Evaluate, judge, publish
 
@@ -289,7 +164,7 @@ class Pipeline:
         rows = {name: self._evidence(name) for name in self._judged_on()}
         ratio = final.weights_bytes / max(1, source.weights_bytes)
         told = partial(self.board.percent, "Evaluate")
-        base, best = (Answerer(self._folder(s), self.threads, self.job.batching) for s in (baseline, final))
+        base, best = (Answerer(self.shop.folder(s), self.threads, self.job.batching) for s in (baseline, final))
         evidence = evaluate(base, best, rows, self.job.shapes, ratio, told)
         judged_on = {gate.name: recipes.gate_dataset(gate, self.job.data) for gate in self.job.gates}
         verdicts = gates.judge(self.job.gates, evidence.measurements, judged_on)
@@ -308,7 +183,7 @@ class Pipeline:
             golden=golden(best),
         )
         made = [(stage.digest, stage.weights_bytes) for stage in stages[1:]]
-        details = evidence.details | {"steps": self.notes, "baseline": baseline.digest}
+        details = evidence.details | {"steps": self.shop.notes, "baseline": baseline.digest}
         return self._publish(artifact, verdicts, evidence.figures, details, made)
 
     def _judged_on(self) -> tuple[str, ...]:
@@ -318,7 +193,7 @@ class Pipeline:
         """The rows to measure on: more of them where a gate counts right answers, which tell little each."""
         metrics = {g.metric for g in self.job.gates if recipes.gate_dataset(g, self.job.data) == name}
         counted = bool(metrics & recipes.LABEL_METRICS)
-        return dataset.sample(self.shelf.rows(name), dataset.MAX_LABELLED_ROWS if counted else dataset.MAX_ROWS)
+        return dataset.sample(self.shop.shelf.rows(name), dataset.MAX_LABELLED_ROWS if counted else dataset.MAX_ROWS)
 
     def _publish(
         self, artifact: Artifact, verdicts: tuple[GateResult, ...], figures: Any, details: Any, made: Any
@@ -350,7 +225,3 @@ class Pipeline:
             details |= {"search": self.outcome.details}
         report.leave(self.store, self.report_key, facts.report(self.job, self.threads, made, result, details))
         return result
-
-
-def _facts_key(digest: str) -> str:
-    return f"sources/{digest.removeprefix('sha256:')}.json"
