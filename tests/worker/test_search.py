@@ -132,6 +132,7 @@ def test_where_nothing_is_feasible_the_baseline_is_kept_and_no_gate_of_cost_reje
     result, report = run(wanted, tmp_path / "work")
     assert (result.outcome, result.reason) == ("Succeeded", "NoFeasibleRecipe"), result.message
     assert result.search is not None and (result.search.winner, result.search.feasible) == ("", 0)
+    assert result.search.reason.endswith("The budget ended the search."), "of six methods it tried two"
     assert {g.name: g.verdict for g in result.gates}["fast"] != "Pass"
     assert result.artifact is not None and report.details["baseline"] == result.artifact.digest
     assert [made.name for made in report.lineage] == ["graph"], "what was pruned is no part of it"
