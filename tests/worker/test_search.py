@@ -88,11 +88,12 @@ def test_a_killed_search_goes_on_and_ends_no_worse_than_plain_int8(
     wanted = job(folder, "killed00")
     running = jobs.start(wanted, tmp_path / "one", {})
     deadline = time.monotonic() + 240
-    while len(before := recorded(folder)) < 2:
+    while len(recorded(folder)) < 2:
         assert running.process.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
     running.process.kill()
     running.process.wait()
+    before = recorded(folder)
     capfd.readouterr()
     result, _ = run(wanted, tmp_path / "two")
     log = capfd.readouterr().out
@@ -132,6 +133,7 @@ def test_where_nothing_is_feasible_the_baseline_is_kept_and_no_gate_of_cost_reje
     result, report = run(wanted, tmp_path / "work")
     assert (result.outcome, result.reason) == ("Succeeded", "NoFeasibleRecipe"), result.message
     assert result.search is not None and (result.search.winner, result.search.feasible) == ("", 0)
+    assert result.search.reason.endswith("The budget ended the search."), "of five candidates it tried two"
     assert {g.name: g.verdict for g in result.gates}["fast"] != "Pass"
     assert result.artifact is not None and report.details["baseline"] == result.artifact.digest
     assert [made.name for made in report.lineage] == ["graph"], "what was pruned is no part of it"

@@ -191,7 +191,6 @@ def test_a_search_that_was_killed_ends_like_one_that_was_not(
 
 
 PLAIN = {name: Truth(0.001, 0.3, 0.9) for name in (*METHODS["CPU"], FULL)}
-ROOM = Budget(50, 1e9)
 
 
 def world(floor: float = 0.985, *, bars: tuple[Gate, ...] = (), **changes: Truth) -> World:
@@ -204,9 +203,9 @@ SPACE = Space(Auto(VALIDATION, train="q/train"), Target())
 
 def test_noise_goes_to_the_smaller_and_then_to_the_simpler() -> None:
     w = world(dynamic_int8=Truth(0.001, 0.26, 0.50), static_int8=Truth(0.001, 0.25, 0.54))
-    assert search.choose(w.run(SPACE, ROOM), "Latency").winner.candidate == "static-int8"
+    assert search.choose(w.run(SPACE, search.ENDLESS), "Latency").winner.candidate == "static-int8"
     clear = world(dynamic_int8=Truth(0.001, 0.26, 0.50), static_int8=Truth(0.001, 0.25, 0.56))
-    assert search.choose(clear.run(SPACE, ROOM), "Latency").winner.candidate == "dynamic-int8"
+    assert search.choose(clear.run(SPACE, search.ENDLESS), "Latency").winner.candidate == "dynamic-int8"
     equal = [
         Observation(name, "Judged", steps=n, weights_bytes=9, quality=q, latency=ms, value=ms)
         for name, n, q, ms in (("two steps", 2, 0.99, 0.50), ("one step", 1, 0.98, 0.49))
@@ -216,7 +215,7 @@ def test_noise_goes_to_the_smaller_and_then_to_the_simpler() -> None:
 
 def test_precision_is_given_back_where_it_hurts_until_the_floor_is_met() -> None:
     w = world(static_int8=Truth(0.04, 0.25, 0.3), dynamic_int8=Truth(0.001, 0.25, 0.9))
-    findings = w.run(SPACE, ROOM)
+    findings = w.run(SPACE, search.ENDLESS)
     (found,) = [f for f in findings if isinstance(f, Sensitivity)]
     assert (found.method, found.ranked[0]) == ("static-int8", "FFNDown")
     names = [o.candidate for o in trials(findings)]
@@ -229,16 +228,18 @@ def test_precision_is_given_back_where_it_hurts_until_the_floor_is_met() -> None
 
 
 def test_precision_helps_no_model_that_is_too_large() -> None:
-    findings = world(static_int8=Truth(0.1, 0.5, 0.3), bars=(Gate("size", "SizeRatio", max="0.4"),)).run(SPACE, ROOM)
+    findings = world(static_int8=Truth(0.1, 0.5, 0.3), bars=(Gate("size", "SizeRatio", max="0.4"),)).run(
+        SPACE, search.ENDLESS
+    )
     assert not [f for f in findings if isinstance(f, Sensitivity)]
 
 
 def test_pruning_follows_what_is_feasible_and_a_longer_one_the_shorter() -> None:
     space = Space(AUTO, Target())
-    held = trials(world().run(space, ROOM))
+    held = trials(world().run(space, search.ENDLESS))
     assert "FFN pruned, Vocabulary pruned, dynamic-int8" in [o.candidate for o in held]
     w = World(PLAIN, 0.985, pruning=Truth(0.1, 0.5, 0.5))
-    names = [o.candidate for o in trials(w.run(space, ROOM))]
+    names = [o.candidate for o in trials(w.run(space, search.ENDLESS))]
     assert "FFN pruned, dynamic-int8" in names and "Vocabulary pruned, dynamic-int8" in names
     assert not [n for n in names if n.startswith("FFN pruned, Vocabulary")], "it was too much already"
 
@@ -262,7 +263,7 @@ def test_nothing_feasible_and_nothing_gained_keep_the_baseline_and_say_why() -> 
     assert choice.reason.startswith("0 of 4 candidates hold the floor; the nearest, ")
     assert "has CosineMean 0.8 [" in choice.reason and choice.reason.endswith("The baseline is kept.")
     slow = World({name: Truth(0.001, 0.3, 1.3) for name in PLAIN}, 0.985)
-    assert search.choose(slow.run(SPACE, ROOM), "Latency").reason == (
+    assert search.choose(slow.run(SPACE, search.ENDLESS), "Latency").reason == (
         "5 of 5 candidates hold the floor, and none of them with a gain. The baseline is kept."
     )
     assert search.choose([], "Size").winner is None

@@ -4,9 +4,10 @@ from .choice import Choice, choose, finalist, front
 from .findings import Finding, Observation, Part, Sensitivity, feasible, quality
 from .rules import check
 from .space import Candidate, Space, excluding
-from .trials import Budget, Ranking, next_trial, tree
+from .trials import ENDLESS, Budget, Ranking, next_trial, tree
 
 __all__ = [
+    "ENDLESS",
     "Budget",
     "Candidate",
     "Choice",

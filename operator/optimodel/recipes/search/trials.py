@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,8 +24,12 @@ class Ranking:
 class Budget:
     """No trial begins when as many were done, or so many seconds were searched."""
 
-    trials: int
+    trials: float
     seconds: float
+
+
+ENDLESS = Budget(math.inf, math.inf)
+"""With it a search ends when its tree does."""
 
 
 def next_trial(space: Space, findings: Sequence[Finding], budget: Budget) -> Candidate | Ranking | None:

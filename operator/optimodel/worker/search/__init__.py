@@ -96,7 +96,7 @@ class Search:
         return self.bench.observe(trial, self.findings, self._tell)
 
     def _tell(self, _: int, word: str) -> None:
-        self._report(100 * len(self._observed()) // self.budget.trials, word)
+        self._report(100 * len(self._observed()) // self.auto.trials, word)
 
     def _observed(self) -> list[Observation]:
         return [found for found in self.findings if isinstance(found, Observation)]
@@ -114,7 +114,9 @@ class Search:
         }
         winner = choice.winner.candidate if choice.winner else ""
         good = sum(map(search.feasible, tried))
-        result = SearchResult(self.auto.objective, choice.reason, winner, len(tried), good)
+        more = search.next_trial(self.space, self.findings, search.ENDLESS) is not None
+        reason = choice.reason + (" The budget ended the search." if more else "")
+        result = SearchResult(self.auto.objective, reason, winner, len(tried), good)
         return Outcome(self._steps(choice), result, details, worked)
 
     def _steps(self, choice: Choice) -> tuple[Step, ...]:
