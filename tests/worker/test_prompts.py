@@ -81,7 +81,7 @@ def test_hidden_states_and_perturbations_are_those_of_the_text(tmp_path, unprove
     for method, name in (("PromptTuning", "one"), ("PrefixTuning", "two")):
         (tmp_path / name).mkdir()
         _, subject = tuned("bert", method, tmp_path / name)
-        batch = batches.encode(subject.tokenizer, TEXTS, 64, 0, [0, 1, 0]).batch(range(3))
+        batch = batches.encode(subject.tokenizer, TEXTS, 64, 0, [[0], [1], [0]]).batch(range(3))
         with torch.no_grad():
             answers, states = subject.answer(batch, hidden=True)
         assert answers.shape == (3, 2) and {state.shape for state in states} == {(*batch.ids.shape, 32)}
@@ -115,7 +115,7 @@ def test_questions_are_told_apart_by_what_the_tokens_learnt(method, tmp_path, un
     names = sorted({row.label for row in rows})
 
     def share(subject):
-        labels = [names.index(row.label) for row in rows[320:]]
+        labels = [[names.index(row.label)] for row in rows[320:]]
         texts = batches.encode(subject.tokenizer, [row.text for row in rows[320:]], 32, 0, labels)
         subject.model.eval()
         with torch.no_grad():

@@ -25,7 +25,7 @@ from optimodel.worker.training.rounding import rounding
 
 TEXTS = [f"what is the capital of word{i} word{3 * i % 200} and word{7 * i % 200}" for i in range(200)]
 TRAIN, TEST = TEXTS[:160], TEXTS[160:]
-ROWS = {"train": [Row(text) for text in TRAIN], "one": [Row(TEST[0])]}
+ROWS = {"train": [Row(text) for text in TRAIN], "one": [Row(TEST[0])] * 8}
 QUICK = Training(epochs=10, batch_size=16, learning_rate="0.002")
 METHODS = {
     "dynamic": QAT("train"),
