@@ -78,6 +78,7 @@ def seaweed(folder: Path, buckets: tuple[str, ...] = ("models",)) -> Iterator[Se
     data.mkdir()
     ports = {name: free_port() for name in ("master", "volume", "filer", "s3")}
     command = [str(binary("weed")), "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={data}", "-s3"]
+    command += ["-s3.port.iceberg=0", "-s3.port.lance=0"]  # fixed ports, which two servers on a machine cannot share
     command += ["-volume.max=100", f"-s3.config={config}", "-master.volumeSizeLimitMB=64"]
     command += [f"-{name}.port={port}" for name, port in ports.items()]
     with (folder / "weed.log").open("wb") as log:
