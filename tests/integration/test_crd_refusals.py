@@ -151,7 +151,7 @@ REFUSED: dict[str, tuple[Callable[[], Object], list[str]]] = {
             'supported values: "FineTune", "Distill", "Prune", "QAT", "Export", "Quantize"',
         ],
     ),
-    "training without data": (lambda: step("FineTune"), ["add fineTune or distill with the name of its data"]),
+    "training without data": (lambda: step("FineTune"), ["add fineTune, distill or qat with the name of its data"]),
     "adapters without LoRA": (
         lambda: step("FineTune", fineTune={"data": "eval", "rank": 4}),
         ["rank and alpha belong to method LoRA"],
