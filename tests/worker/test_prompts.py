@@ -105,8 +105,7 @@ def test_a_student_reads_no_virtual_tokens(tmp_path, unproven):
     assert abs(taught - teacher).mean() < 0.5 * abs(body - teacher).mean()
 
 
-@pytest.mark.parametrize("method", ["PromptTuning", "PrefixTuning"])
-def test_questions_are_told_apart_by_what_the_tokens_learnt(method, tmp_path, unproven):
+def test_questions_are_told_apart_by_what_the_tokens_learnt(tmp_path, unproven):
     """TREC-6 on the real encoder: tokens and head as they were drawn, and trained; the body did not move."""
     pairs = assets.trec()
     random.Random(0).shuffle(pairs)
@@ -123,13 +122,13 @@ def test_questions_are_told_apart_by_what_the_tokens_learnt(method, tmp_path, un
 
     torch.manual_seed(0)
     drawn = folders.open_folder(assets.minilm(), "TextClassification", context, labels=names)
-    before = share(folders.with_virtual_tokens(drawn, method, 8))
+    before = share(folders.with_virtual_tokens(drawn, "PromptTuning", 8))
     training = Training(epochs=3, batch_size=16, learning_rate="0.02", max_length=32)
-    settings = FineTune("train", method=method, virtual_tokens=8, training=training)
+    settings = FineTune("train", method="PromptTuning", virtual_tokens=8, training=training)
     finetune.run(settings, assets.minilm(), tmp_path / "out", context)
     tuned = folders.open_folder(tmp_path / "out", "TextClassification", context, virtual=True)
     after = share(tuned)
-    print(method, before, after)
+    print(before, after)
     assert after > before + 0.12, "four standard errors of such a difference on 400 rows"
     body = dict(prompts.without(tuned.model).base_model.named_parameters())
     for name, value in drawn.model.base_model.named_parameters():
