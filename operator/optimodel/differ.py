@@ -27,6 +27,10 @@ _UNITS = {
     "E": "1e18",
 }
 _BINARY: dict[str, int] = {unit: 1024**power for power, unit in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi", "Ei"), 1)}
+_WHOLE = frozenset({"selector", "podSelector", "namespaceSelector"})
+"""Maps that are one value to server-side apply, and get no defaults: whatever is added to them means something else."""
+_EXACT = frozenset({"rules", "backendRefs", "matches", "parentRefs", "hostnames", "ingress", "from"})
+"""Lists that are one value to server-side apply: their entries get defaults, but no other entry is somebody else's."""
 _KEYS = ("name", "containerPort", "port", "mountPath", "uid", "type", "ip")
 
 
@@ -49,16 +53,25 @@ def quantity(text: str) -> Decimal | None:
 
 def holds(wanted: Any, live: Any) -> bool:
     """Whether `live` contains every field of `wanted`: more fields and list entries than wanted are another manager's or
-    defaults. Empty values equal absent ones, quantities compare by value, lists of one length entry by entry, else by their key."""
+    defaults, but for those that mean something else with more in them. Empty values equal absent ones, quantities compare by
+    value, lists of one length entry by entry, else by their key."""
     if isinstance(wanted, dict):
         if not wanted:
             return live is None or isinstance(live, dict)
-        return isinstance(live, dict) and all(holds(value, live.get(key)) for key, value in wanted.items())
+        return isinstance(live, dict) and all(_holds_member(key, value, live.get(key)) for key, value in wanted.items())
     if isinstance(wanted, (list, tuple)):
         return _holds_list(wanted, live)
     if wanted == live or (live is None and wanted in (None, "", 0, False)):
         return True
     return _same_quantity(wanted, live)
+
+
+def _holds_member(key: str, wanted: Any, live: Any) -> bool:
+    if key in _WHOLE and isinstance(wanted, dict):
+        return bool(wanted == live or not (wanted or live))
+    if key in _EXACT and isinstance(live, (list, tuple)) and len(wanted) != len(live):
+        return False
+    return holds(wanted, live)
 
 
 def _holds_list(wanted: Sequence[Any], live: Any) -> bool:

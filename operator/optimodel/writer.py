@@ -85,8 +85,7 @@ class Writer:
             owner = await self._finalize(owner, plan.finalizers)
         for manifest in plan.handover:
             self._keep(manifest["kind"], await self._api.apply(manifest, manager=names.HANDOVER_MANAGER))
-        for manifest in plan.apply:
-            await self._try_apply(manifest, uid, refused)
+        unmade = {m["metadata"]["name"] for m in plan.apply if not await self._try_apply(m, uid, refused)}
         for name, status in sorted(plan.revision_status.items()):
             revision = self._store.get("ModelRevision", owner["metadata"]["namespace"], name)
             if revision is not None:
@@ -99,7 +98,8 @@ class Writer:
         for ref in plan.delete:
             await self._delete(ref)
         for event in plan.events:
-            self._record(owner, event.type, event.reason, event.message)
+            if event.of not in unmade:
+                self._record(owner, event.type, event.reason, event.message)
         if plan.finalizers is not None and set(present) - set(plan.finalizers):
             await self._finalize(self._current(owner), plan.finalizers)
         if refused:
@@ -115,15 +115,19 @@ class Writer:
         if self._store.set_fact(REFUSED, meta["uid"], tuple(str(error)[:500] for error in refused) or None):
             self._changed.add((meta["namespace"], meta["name"]))
 
-    async def _try_apply(self, manifest: Manifest, uid: str, refused: list[ApiError]) -> None:
+    async def _try_apply(self, manifest: Manifest, uid: str, refused: list[ApiError]) -> bool:
+        """Apply, and keep what refuses it. Whether it is made."""
         namespace = manifest["metadata"].get("namespace", "")
         try:
             if await self._apply(manifest, uid):
                 self._store.set_fact(TERMINATING, namespace, None)
         except Terminating:
             self._store.set_fact(TERMINATING, namespace, True)
+            return False
         except (Invalid, Forbidden, NotFound, Taken) as error:
             refused.append(error)
+            return False
+        return True
 
     async def _apply(self, manifest: Manifest, uid: str) -> bool:
         """One apply, unless the live object carries this digest and still holds every field of the manifest.
@@ -161,6 +165,7 @@ class Writer:
         """Apply with force what is ours; take no field of an object that is not. A Job that is there is left as it is: what
         others changed since it was made, as Kueue does `suspend`, is theirs."""
         if live is not None:
+            _check_model(live, manifest, uid)
             return await self._api.apply(manifest)
         try:
             return await self._api.apply(manifest, force=False)
@@ -238,3 +243,13 @@ class Writer:
             self._store.remove(ref.kind, live)
         else:
             self._store.put(ref.kind, answer)
+
+
+def _check_model(live: Obj, manifest: Manifest, uid: str) -> None:
+    """Another model's objects are not ours, though names can meet: the Service of model `a-1f` and of revision `1f` of model `a`.
+    Raises `Taken`."""
+    meta = live["metadata"]
+    other = (meta.get("labels") or {}).get(names.MODEL, "")
+    owners = {owner.get("uid") for owner in meta.get("ownerReferences") or ()}
+    if owners and uid not in owners and other != manifest["metadata"]["labels"][names.MODEL]:
+        raise Taken(f"{live['kind']} {meta['name']} belongs to OptimizedModel {other}: rename one of the two")

@@ -63,3 +63,32 @@ def test_the_order_of_keys_does_not_change_the_digest(obj: dict[str, Any]) -> No
 )
 def test_containment(wanted: Any, live: Any, same: bool) -> None:
     assert holds(wanted, live) is same
+
+
+POLICY = {"podSelector": {"matchLabels": {"model": "m"}}, "ingress": [{"from": [{"podSelector": {}}]}]}
+RULE = {
+    "matches": [{"path": {"type": "PathPrefix", "value": "/"}}],
+    "backendRefs": [{"name": "a", "port": 8000, "weight": 100}],
+}
+ADDED = {
+    "a key in a Service's selector": ({"selector": {"a": "b"}}, {"selector": {"a": "b", "app": "hacked"}}),
+    "a key in a policy's selector": (POLICY, POLICY | {"podSelector": {"matchLabels": {"model": "m", "x": "y"}}}),
+    "a peer of a policy": (POLICY, POLICY | {"ingress": [*POLICY["ingress"], {}]}),
+    "everybody in place of no peer": ({"podSelector": {}}, {"podSelector": {"matchLabels": {"x": "y"}}}),
+    "a backend": (
+        {"rules": [RULE]},
+        {"rules": [RULE | {"backendRefs": [*RULE["backendRefs"], {"name": "b", "weight": 900}]}]},
+    ),
+    "a rule": ({"rules": [RULE]}, {"rules": [RULE, RULE]}),
+}
+
+
+@pytest.mark.parametrize("name", ADDED)
+def test_more_is_not_held_where_it_means_something_else(name: str) -> None:
+    wanted, live = ADDED[name]
+    assert holds(wanted, wanted) and not holds(wanted, live)
+
+
+def test_defaults_inside_what_is_one_value_are_held() -> None:
+    filled = [RULE | {"timeouts": None, "backendRefs": [RULE["backendRefs"][0] | {"group": "", "kind": "Service"}]}]
+    assert holds({"rules": [RULE]}, {"rules": filled})

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from optimodel.api import names
-from optimodel.errors import Conflict
+from optimodel.errors import Conflict, Forbidden, Taken
 from optimodel.machinery.store import Store
-from optimodel.plan.types import Plan
-from optimodel.writer import MODEL, Writer
+from optimodel.plan.types import Event, Plan
+from optimodel.writer import MODEL, REFUSED, Writer
 
 LABELS = names.labels("m", "optimize", "abc")
 JOB: dict[str, Any] = {
@@ -45,3 +47,47 @@ async def test_a_job_that_is_there_keeps_what_kueue_set() -> None:
     assert cluster.job["spec"] == {"suspend": False}
     seen = store.get("Job", "a", "m-abc-a1")
     assert seen is not None and seen["spec"] == {"suspend": False}
+
+
+class Empty:
+    """An API server that takes every apply, but refuses Jobs."""
+
+    def __init__(self) -> None:
+        self.applied: list[str] = []
+
+    async def apply(self, manifest: Any, force: bool = True, manager: str = names.FIELD_MANAGER) -> Any:
+        if manifest["kind"] == "Job":
+            raise Forbidden("exceeded quota: jobs")
+        self.applied.append(manifest["metadata"]["name"])
+        return {**manifest, "metadata": manifest["metadata"] | {"uid": "x", "resourceVersion": "9"}}
+
+
+def started(store: Store, cluster: Any) -> tuple[Writer, list[str]]:
+    """A writer for model `m`, and the reasons of the Events that it tells."""
+    store.put(MODEL, {"kind": MODEL, "metadata": {"name": "m", "namespace": "a", "uid": "m", "resourceVersion": "1"}})
+    events: list[str] = []
+    return Writer(cluster, store, lambda _, type, reason, message: events.append(reason)), events
+
+
+async def test_the_objects_of_another_model_are_left_alone() -> None:
+    """The stable Service of model `alpha-1f` has the name of the Service of revision `1f` of model `alpha`."""
+    store = Store({"owner": lambda kind, obj: []})
+    cluster = Empty()
+    writer, _ = started(store, cluster)
+    meta = {"name": "m", "namespace": "a", "labels": names.labels("other", "serve", "1f")}
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": {"selector": {"x": "y"}}}
+    theirs = meta | {"uid": "s", "resourceVersion": "2", "ownerReferences": [{"uid": "o"}]}
+    store.put("Service", service | {"metadata": theirs})
+    ours = service | {"metadata": meta | {"labels": names.labels("m", "stable")}, "spec": {"selector": {"x": "z"}}}
+    with pytest.raises(Taken, match="belongs to OptimizedModel other: rename"):
+        await writer.write(("a", "m"), Plan(apply=(ours,)))
+    assert cluster.applied == []
+    assert store.fact(REFUSED, "m") == ("Service m belongs to OptimizedModel other: rename one of the two",)
+
+
+async def test_the_making_of_what_was_refused_is_not_told() -> None:
+    writer, events = started(Store({"owner": lambda kind, obj: []}), Empty())
+    told = (Event("Normal", "OptimizationStarted", "...", "m-abc-a1"), Event("Normal", "Promoted", "..."))
+    with pytest.raises(Forbidden):
+        await writer.write(("a", "m"), Plan(apply=(JOB,), events=told))
+    assert events == ["Promoted"]

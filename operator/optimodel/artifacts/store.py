@@ -90,7 +90,7 @@ class Store:
         try:
             data = self._read(self._key("artifacts", hex_of(digest), NAME))
         except ObjectMissing as error:
-            message = f"Artifact {digest} is not in {self.label}. Ask for it again with a new spec.source.refresh."
+            message = f"Artifact {digest} is not in {self.label}. Restore it, or make it again by the action retry."
             raise ArtifactMissing(message) from error
         return parse(data, digest)
 
@@ -126,9 +126,7 @@ class Store:
                     if out:
                         out.write(chunk)
         except ObjectMissing as error:
-            message = (
-                f"{self.label}/{key} is missing from a published artifact. Publish it again: new spec.source.refresh."
-            )
+            message = f"{self.label}/{key} is missing from a published artifact. Restore it, or make it again by the action retry."
             raise ArtifactMissing(message) from error
         finally:
             if out:

@@ -37,7 +37,7 @@ def conditions(s: Snapshot, f: Facts, failure: Failure | None) -> Iterator[Condi
     def say(type: str, status: ConditionStatus, reason: str, message: str) -> Condition:
         return Condition(type, status, reason, message[:MESSAGE], observed_generation=s.meta.generation)
 
-    yield say(c.READY, *_ready(s, f))
+    yield say(c.READY, *_ready(s, f, failure))
     yield say(c.AVAILABLE, *_available(f))
     yield say(c.SOURCE_READY, *_source(f))
     yield say(c.OPTIMIZED, *_optimized(s, f))
@@ -51,7 +51,7 @@ def conditions(s: Snapshot, f: Facts, failure: Failure | None) -> Iterator[Condi
 Said = tuple[ConditionStatus, str, str]
 
 
-def _ready(s: Snapshot, f: Facts) -> Said:
+def _ready(s: Snapshot, f: Facts, failure: Failure | None) -> Said:
     hash = f.target.hash if f.target else ""
     if f.refusal and f.refusal.terminal:
         return "False", f.refusal.reason, f.refusal.message
@@ -63,10 +63,12 @@ def _ready(s: Snapshot, f: Facts) -> Said:
             return "False", "NoReadyPods", f"revision {hash} has no ready pod"
         if f.decision.weights and not _routed(s, f):
             return "False", "RouteNotAccepted", "the gateway has not accepted the routes"
+        if s.refused:
+            return _write_refused(s)
         return "True", "Serving", f"revision {hash} takes all traffic and has answered"
     if f.refusal:
         return "False", f.refusal.reason, f.refusal.message
-    return _not_yet(s, f, hash)
+    return _not_yet(s, f, hash, failure)
 
 
 def _available(f: Facts) -> Said:
@@ -77,24 +79,30 @@ def _available(f: Facts) -> Said:
     return "False", "NoReadyPods", "no pod can take traffic"
 
 
-def _not_yet(s: Snapshot, f: Facts, hash: str) -> Said:
+def _write_refused(s: Snapshot) -> Said:
+    return "False", "WriteRefused", f"the API server refused: {s.refused[0]}. It is tried again."
+
+
+def _not_yet(s: Snapshot, f: Facts, hash: str, failure: Failure | None) -> Said:
     if f.work.failure:
         return "False", f.work.failure.reason, f.work.failure.message
     if s.refused:
-        return "False", "WriteRefused", f"the API server refused: {s.refused[0]}. It is tried again."
+        return _write_refused(s)
     if s.spec.suspend:
         return "False", "Suspended", "spec.suspend is true"
     if hash in f.decision.failed_revisions:
         text = f"revision {hash} was rolled back. Change the spec, or annotate {names.ACTION}: retry {hash}"
         return "False", "RolledBack", text
-    if f.decision.rollout is not None and f.decision.rollout.stable:
-        r = f.decision.rollout
+    r = f.decision.rollout
+    if r is not None and r.stable and (r.phase != "Retaining" or r.candidate == hash):
         reason = "Paused" if r.phase == "Paused" else "RolloutInProgress"
         return "False", reason, f"{r.phase}: {r.message or f'revision {r.candidate} has {r.weight} %'}"
     if f.work.queued:
         return "False", "Queued", f.work.queued
     if not f.work.deployable:
         return "False", "Optimizing", f"revision {hash}: {_progress(f)}"
+    if failure:
+        return "False", failure.reason, failure.message
     return "False", "Deploying", f"revision {hash} is starting"
 
 

@@ -14,7 +14,7 @@ from . import fence, finalize, report, serve, traffic
 from .conditions import Facts
 from .optimize import Work, optimize, told
 from .revise import Target, asked, target
-from .types import Event, Plan, Ref, Snapshot
+from .types import Event, Plan, Ref, Revision, Snapshot
 from .validate import Refusal, refuse
 
 
@@ -41,7 +41,14 @@ def _retries(s: Snapshot, wanted: Target | None, action: str) -> bool:
         return False
     last = s.status.attempt
     waits = last is not None and last.revision == wanted.hash and bool(last.failed or last.retry_at)
-    return waits or (wanted.revision is not None and wanted.revision.status.phase == "Rejected")
+    judged = wanted.revision.status.phase if wanted.revision else ""
+    return waits or judged == "Rejected" or (judged == "Optimized" and _bytes_are_gone(s, wanted.hash))
+
+
+def _bytes_are_gone(s: Snapshot, hash: str) -> bool:
+    """Whether the artifact of a revision went from the store after it was published."""
+    found = serve.failure(s, hash)
+    return found is not None and found.reason == "ArtifactMissing"
 
 
 def _work(s: Snapshot, wanted: Target | None, refusal: Refusal | None, *, retry: bool) -> Work:
@@ -79,11 +86,15 @@ def _revision(s: Snapshot, f: Facts) -> Iterable[dict[str, Any]]:
 
 
 def _history(s: Snapshot, f: Facts) -> Iterable[Ref]:
-    """Revisions beyond the limit, oldest first; never one that is wanted, served, or still going."""
+    """Revisions beyond the limit: those without a result first, then the oldest; never one that is wanted, served, or still going."""
     busy = {f.target.hash if f.target else "", *f.decision.serve, *f.seen}
-    idle = sorted((r for r in s.revisions if r.spec.hash not in busy), key=lambda r: r.spec.number, reverse=True)
+    idle = sorted((r for r in s.revisions if r.spec.hash not in busy), key=_worth, reverse=True)
     surplus = idle[s.spec.rollout.revision_history_limit :]
     return tuple(Ref(names.API_VERSION, "ModelRevision", s.meta.namespace, r.name, r.uid) for r in surplus)
+
+
+def _worth(r: Revision) -> tuple[bool, int]:
+    return r.status.phase == "Optimized", r.spec.number
 
 
 def _look_again(refusal: Refusal | None) -> float | None:

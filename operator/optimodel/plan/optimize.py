@@ -56,7 +56,7 @@ def optimize(s: Snapshot, target: Target, *, retry: bool) -> Work:
     """Plans the work on the target. `retry` = a person asked for another attempt."""
     known = target.revision.status if target.revision else ModelRevisionStatus()
     evaluation = identity.evaluation_hash(s.spec.optimization.gates, s.spec.data, s.spec.optimization.target.shapes)
-    if retry and known.phase == "Rejected":
+    if retry and known.phase != "Pending":
         known = msgspec.structs.replace(known, phase="Pending", evaluation="")
         return dataclasses.replace(_try(s, target, known, evaluation, retry=True), write=known)
     if known.phase != "Pending" and known.evaluation == evaluation:
@@ -148,7 +148,7 @@ def _run(s: Snapshot, target: Target, known: ModelRevisionStatus, attempt: Attem
     delete = _others(s, keep=name)
     if state.state == "Absent":
         manifest = _job(s, target, known, name, evaluation)
-        begun = Event("Normal", "OptimizationStarted", f"Job {name} optimizes revision {target.hash}")
+        begun = Event("Normal", "OptimizationStarted", f"Job {name} optimizes revision {target.hash}", name)
         return Work(known, attempt, apply=(manifest,), delete=delete, events=(begun,))
     if state.state == "Succeeded" or (
         state.result and state.result.gates and state.exit_code == contract.ExitCode.GATE

@@ -69,7 +69,6 @@ _ROLLOUT_PHASES: dict[str, Phase] = {
     "Preparing": "Deploying",
     "Promoting": "Promoting",
     "RollingBack": "RollingBack",
-    "Retaining": "Ready",
 }
 
 
@@ -81,11 +80,11 @@ def _phase(s: Snapshot, f: Facts, conditions: tuple[Condition, ...]) -> Phase:
         return "Suspended"
     if c.STALLED in true:
         return "Failed"
-    if f.decision.rollout is not None:
+    if f.decision.rollout is not None and f.decision.rollout.phase != "Retaining":
         return _ROLLOUT_PHASES.get(f.decision.rollout.phase, "Canary")
     if c.DEGRADED in true:
         return "Degraded"
-    if f.target is None:
+    if f.target is None or f.refusal:
         return "Pending"
     return "Deploying" if f.work.deployable else "Optimizing"
 

@@ -33,6 +33,8 @@ class Event:
     type: str
     reason: str
     message: str
+    of: str = ""
+    """Name of the object that it tells the making of: not told when that was refused."""
 
 
 @dataclass(frozen=True)

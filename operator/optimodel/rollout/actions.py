@@ -58,8 +58,8 @@ def _promote(t: Tick, _: str) -> str:
 def _abort(t: Tick, _: str) -> str:
     if not t.flight.stable:
         return "there is no stable revision to go back to; change the spec or suspend the object"
-    if t.committed_to():
-        return "the stable revision has no ready endpoint and the new one answers everybody; going forward"
+    if t.seen(t.flight.stable).endpoints == 0 and t.seen(t.flight.candidate).endpoints > 0:
+        return f"the stable revision has no ready endpoint and the new one answers: promote {t.flight.candidate} goes forward"
     t.back("Aborted", f"rollout of revision {t.flight.candidate} was aborted", failure=True)
     return ""
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import msgspec
 import pytest
 
 from optimodel.api.contract import GateResult, Result
+from optimodel.snapshot import MODEL
 
 from .world import SPEC, World, result
 
@@ -310,3 +313,50 @@ def test_a_missed_gate_is_measured_again_when_asked_even_after_another_revision(
     w.end_job(result())
     w.start_pods()
     assert w.condition("Ready")
+
+
+def test_ready_is_not_said_while_one_of_its_objects_is_refused() -> None:
+    w = World()
+    w.serve()
+    assert w.condition("Ready")
+    w.store.set_fact(
+        "Refused", w.get(MODEL)["metadata"]["uid"], ("Service m exists and does not belong to this object",)
+    )
+    w.settle()
+    assert w.condition("Ready", "False", "WriteRefused") and "Service m exists" in w.message()
+
+
+def test_pods_that_crash_at_first_are_told_under_ready() -> None:
+    w = World()
+    w.settle()
+    w.end_job(result())
+    crash(w, "ArtifactMissing")
+    assert w.condition("Ready", "False", "ArtifactMissing") and "retry" in w.message()
+
+
+def test_bytes_that_went_are_made_again_when_asked() -> None:
+    w = World()
+    w.settle()
+    w.end_job(result())
+    crash(w, "ArtifactMissing")
+    assert len(w.names("Job")) == 1
+    w.act(f"retry {w.status['revision']}")
+    w.settle()
+    assert number(w) == 2 and "ActionRefused" not in w.events
+    w.end_job(result())
+    w.stop_pods(w.status["revision"])
+    w.start_pods()
+    w.settle()
+    assert w.condition("Ready")
+
+
+def crash(w: World, reason: str) -> None:
+    """Let the pull of the only Deployment's pod end so."""
+    labels = w.get("Deployment", w.names("Deployment")[0])["spec"]["template"]["metadata"]["labels"]
+    said = json.dumps({"reason": reason, "message": "gone. Restore it, or make it again by the action retry."})
+    w.pod("p", labels, "pull", {"waiting": {"reason": "CrashLoopBackOff"}}, phase="Pending")
+    pod = w.get("Pod", "p")
+    statuses = pod["status"].pop("containerStatuses")
+    statuses[0]["lastState"] = {"terminated": {"exitCode": 11, "message": said}}
+    w.put(pod | {"status": pod["status"] | {"initContainerStatuses": statuses}})
+    w.settle()

@@ -210,3 +210,28 @@ def test_naming_another_runtime_rolls_unless_it_is_the_same() -> None:
     w.edit(serving={"runtimeRef": {"name": "next"}})
     w.settle()
     assert w.status["revision"] != hash
+
+
+def test_quick_edits_do_not_push_a_result_out_of_the_history() -> None:
+    w = World(SPEC | {"rollout": {"revisionHistoryLimit": 1}})
+    w.serve()
+    good = w.status["revision"]
+    w.edit(task="TextClassification")
+    w.serve()
+    w.pass_time(60)
+    assert w.status["stableRevision"] != good
+    for n in range(3):
+        w.edit(source={**SPEC["source"], "refresh": str(n)})
+        w.settle()
+    assert f"m-{good}" in w.names("ModelRevision")
+
+
+def test_the_phase_tells_of_the_spec_and_not_of_a_rollout_that_is_over() -> None:
+    w = World()
+    w.serve()
+    w.edit(task="TextClassification")
+    w.serve()
+    assert w.status["rollout"]["phase"] == "Retaining"
+    w.edit(task="TextEmbedding", source={**SPEC["source"], "refresh": "again"})
+    w.settle()
+    assert (w.status["phase"], w.condition("Ready", "False", "Optimizing")) == ("Optimizing", True)

@@ -247,7 +247,7 @@ def test_promotion_goes_forward_when_stable_is_gone() -> None:
     w.candidate = "c"
     w.run(5)
     assert w.stable == "b"
-    assert "going forward" in w.told("ActionRefused")[0]
+    assert "goes forward" in w.told("ActionRefused")[0]
 
 
 def test_gateway_that_does_not_accept_holds_everything() -> None:
