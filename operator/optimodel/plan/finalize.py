@@ -39,7 +39,11 @@ def finalize(s: Snapshot) -> Plan:
     job = next((j for j in s.jobs if j["metadata"]["name"] == name), None)
     state = _state(job)
     if state == "Complete":
-        return _release(s, Event("Normal", "ArtifactsDeleted", "the artifacts of the kept revisions were removed from the store"), job)
+        return _release(
+            s,
+            Event("Normal", "ArtifactsDeleted", "the artifacts of the kept revisions were removed from the store"),
+            job,
+        )
     kept = _why_kept(s, job, state)
     if kept:
         return _release(s, Event("Warning", "ArtifactsRetained", f"{kept}; the bytes stay in the store"), job)
