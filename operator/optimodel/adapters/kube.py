@@ -100,9 +100,9 @@ class Kube:
         self._wrote = wrote
 
     @classmethod
-    async def connect(cls, **options: Any) -> Kube:
+    async def connect(cls, context: str | None = None, **options: Any) -> Kube:
         """A client for `KUBECONFIG` or the default kubeconfig where there is one, else for the pod's service account.
-        Raises `ApiError` without either."""
+        `context` overrides the kubeconfig's present one. Raises `ApiError` without either, or for a broken kubeconfig."""
         settings = client.Configuration()
         settings.connection_pool_maxsize = 64
         settings.client_session_kwargs = {"trust_env": False, "cookie_jar": aiohttp.DummyCookieJar()}
@@ -110,9 +110,15 @@ class Kube:
             config.load_incluster_config(settings)
         else:
             try:
-                await config.load_kube_config(os.environ.get("KUBECONFIG"), client_configuration=settings)
+                path = os.environ.get("KUBECONFIG")
+                await config.load_kube_config(path, context=context, client_configuration=settings)
             except config.ConfigException as error:
                 raise ApiError(f"no cluster to talk to: set KUBECONFIG ({error})", 0) from error
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                # The client's loader takes the shape of the file for granted.
+                raise ApiError(
+                    f"the kubeconfig is malformed: mend it, or set KUBECONFIG to another ({error})"
+                ) from error
         return cls(settings, **options)
 
     async def close(self) -> None:

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
+import re
 import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
-
-import yaml
 
 from ..adapters.kube import Kube
 from ..api import names
 from ..errors import ApiError, TooMany, Transient
-from . import view
+from . import kubeconfig, view
 
 KIND = "OptimizedModel"
 VERBS = {
@@ -29,10 +25,12 @@ VERBS = {
     "retry": "try a failed revision again",
 }
 POLL_S = 0.5
+_LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_SUBDOMAIN = rf"{_LABEL}(\.{_LABEL})*"
 
 
 class Refused(Exception):
-    """The action makes no sense now; the message says why."""
+    """What is asked makes no sense, or not now; the message says why."""
 
 
 def action(verb: str, om: view.Obj, now: datetime) -> str:
@@ -89,10 +87,27 @@ async def follow(kube: Kube, namespace: str, name: str) -> int:
         await asyncio.sleep(POLL_S)
 
 
+def check_names(namespace: str, name: str) -> None:
+    """Raises `Refused` for what names no object: asked for, it would be another path of the API server."""
+    if len(namespace) > 63 or not re.fullmatch(_LABEL, namespace):
+        raise Refused(
+            f"{namespace!r} is no namespace: give -n up to 63 of a-z, 0-9 and '-', a letter or digit at either end"
+        )
+    if len(name) > 253 or not re.fullmatch(_SUBDOMAIN, name):
+        raise Refused(
+            f"{name!r} is no name of an object: give up to 253 of a-z, 0-9, '-' and '.', a letter or digit at either end"
+            " of each part; kubectl get om lists them"
+        )
+
+
 async def run(options: argparse.Namespace) -> int:
     """Do what the command line asks; the exit code."""
     try:
-        kube = await Kube.connect()
+        context, namespace = kubeconfig.present()
+        if options.namespace is None:
+            options.namespace = namespace
+        check_names(options.namespace, options.name)
+        kube = await Kube.connect(context)
         try:
             return await _do(kube, options)
         finally:
@@ -113,17 +128,6 @@ async def _do(kube: Kube, options: argparse.Namespace) -> int:
     return 0
 
 
-def default_namespace() -> str:
-    """The namespace of the kubeconfig's present context."""
-    path = Path(os.environ.get("KUBECONFIG", "").split(os.pathsep)[0] or Path.home() / ".kube" / "config")
-    try:
-        config: dict[str, Any] = yaml.safe_load(path.read_text()) or {}
-    except OSError:
-        return "default"
-    contexts = {c["name"]: c["context"] for c in config.get("contexts") or ()}
-    return str(contexts.get(config.get("current-context"), {}).get("namespace") or "default")
-
-
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line, parsed."""
     shared, where = argparse.ArgumentParser(add_help=False), "default: that of the kubeconfig's context"
@@ -132,7 +136,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="kubectl optimodel", description="See how a model stands, and act on its rollout."
     )
-    parser.add_argument("-n", "--namespace", default=default_namespace(), help=where)
+    parser.add_argument("-n", "--namespace", help=where)
     commands = parser.add_subparsers(dest="command", required=True)
     status = commands.add_parser("status", parents=[shared], help="how the model stands")
     status.add_argument("-w", "--watch", action="store_true", help="print changes until it is Ready or Stalled")

@@ -83,11 +83,22 @@ def table(om: Obj) -> list[str]:
     if f.get("accuracy"):
         rows.append(("accuracy", f.get("baselineAccuracy", "?"), f["accuracy"], f"{f.get('samples', 0)} sentences"))
     if f.get("p50Ms"):
-        gain = f"{f.get('speedup')}x faster ({f.get('speedupLow')} to {f.get('speedupHigh')})"
-        rows.append(("p50, first shape", f"{f.get('baselineP50Ms')} ms", f"{f['p50Ms']} ms", gain))
+        rows.append(("p50, first shape", f"{f.get('baselineP50Ms')} ms", f"{f['p50Ms']} ms", _gain(f)))
     if f.get("batchInvariance"):
         rows.append(("batch invariance", "1", f["batchInvariance"], "cosine alone / in a batch"))
     return columns([("", "before", "after", ""), *rows])
+
+
+def _gain(figures: Obj) -> str:
+    """The speed-up and its range in words: a slow-down is told by how much slower. Empty where it was not measured."""
+    try:
+        factors = [float(figures[key]) for key in ("speedup", "speedupLow", "speedupHigh")]
+        words = "as fast" if f"{factors[0]:.2f}" == "1.00" else "faster" if factors[0] > 1 else "slower"
+        factor, *ends = (1 / x for x in factors) if words == "slower" else factors
+    except (KeyError, ValueError, ZeroDivisionError):
+        return ""
+    told = words if words == "as fast" else f"{factor:.2f}x {words}"
+    return f"{told} ({min(ends):.2f} to {max(ends):.2f})"
 
 
 def _size(text: str) -> tuple[str, str]:

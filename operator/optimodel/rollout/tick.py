@@ -112,15 +112,19 @@ class Tick:
         need, seen = weights.needed(s, weight, self.observed), self.seen(s.candidate)
         if seen.ready and seen.endpoints >= need:
             return True
-        self.set(message=f"revision {s.candidate} needs {need} ready endpoints for {weight} %, has {seen.endpoints}")
+        self.set(message=f"revision {s.candidate} needs {_ready(need)} for {weight} %, has {seen.endpoints}")
         if self.passed(s.since, seconds(self.spec.progress_deadline)):
             self._late(need)
         return False
 
     def _late(self, need: int) -> None:
         s = self.flight
-        message = f"revision {s.candidate} did not have {need} ready endpoints within {self.spec.progress_deadline}"
+        message = f"revision {s.candidate} did not have {_ready(need)} within {self.spec.progress_deadline}"
         if not s.stable:
             self.stalled = ("ProgressDeadlineExceeded", message)
         elif not self.forward_only():
             self.back("ProgressDeadlineExceeded", message, failure=True)
+
+
+def _ready(count: int) -> str:
+    return f"{count} ready endpoint" + ("" if count == 1 else "s")

@@ -1,12 +1,16 @@
 """What a person reads and writes at the terminal."""
 
+import os
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from optimodel.cli import view
-from optimodel.cli.main import Refused, action, parse
+from optimodel.adapters.kube import Kube
+from optimodel.cli import kubeconfig, main, view
+from optimodel.cli.main import Refused, action, check_names, parse
+from optimodel.errors import ApiError
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -17,6 +21,10 @@ def model(**status: Any) -> dict[str, Any]:
 
 def ready(status: str, generation: int) -> dict[str, Any]:
     return {"type": "Ready", "status": status, "reason": "Serving", "message": "", "observedGeneration": generation}
+
+
+def context(name: str, namespace: str) -> str:
+    return f"{{name: {name}, context: {{cluster: k, user: u, namespace: {namespace}}}}}"
 
 
 def rollout(phase: str) -> dict[str, Any]:
@@ -91,3 +99,111 @@ def test_the_summary_tells_the_whole_failure_and_when_it_is_tried_again() -> Non
 def test_the_command_line() -> None:
     options = parse(["status", "m", "-n", "team", "-w"])
     assert (options.command, options.name, options.namespace, options.watch) == ("status", "m", "team", True)
+
+
+@pytest.mark.parametrize(
+    ("figures", "words"),
+    [
+        (("0.87421", "0.8", "0.9"), "1.14x slower (1.11 to 1.25)"),
+        (("3.14159", "2.71828", "3.5"), "3.14x faster (2.72 to 3.50)"),
+        (("0.9987", "0.95", "1.02"), "as fast (0.95 to 1.02)"),
+    ],
+)
+def test_the_table_tells_slower_from_faster_in_two_decimals(figures: tuple[str, str, str], words: str) -> None:
+    speed = dict(zip(("speedup", "speedupLow", "speedupHigh"), figures, strict=True))
+    assert view.table(model(figures={"p50Ms": "8", "baselineP50Ms": "7", **speed}))[-1].endswith(f"8 ms   {words}")
+    assert view.table(model(figures={"p50Ms": "8", "baselineP50Ms": "7"}))[-1].endswith("8 ms")
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"contexts: [b", "not YAML"),
+        (b"\xff\xfe\x00", "not YAML"),
+        (b"", "its top level must be a mapping"),
+        (b"- contexts", "its top level must be a mapping"),
+        (b"contexts: 3", "contexts must be a list"),
+        (b"contexts: [c]", r"contexts\[0\] must be a mapping with a name"),
+        (b"contexts: [{name: c, context: k}]", r"contexts\[0\]\.context must be a mapping"),
+        (b"users: [{name: u, user: secret}]", r"users\[0\]\.user must be a mapping"),
+    ],
+)
+def test_a_file_that_is_no_kubeconfig_is_told(
+    content: bytes, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "config"
+    path.write_bytes(content)
+    monkeypatch.setenv("KUBECONFIG", str(path))
+    with pytest.raises(ApiError, match=why):
+        kubeconfig.present()
+    assert main(["status", "m"]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith(f"kubeconfig {path}: ") and told.count("\n") == 1 and "secret" not in told
+
+
+def test_a_kubeconfig_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path))
+    with pytest.raises(ApiError, match="Is a directory"):
+        kubeconfig.present()
+
+
+async def test_what_the_client_trips_over_in_a_kubeconfig_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "config"
+    path.write_text(f"{{current-context: c, contexts: [{context('c', 'a')}], clusters: [3], users: []}}")
+    monkeypatch.setenv("KUBECONFIG", str(path))
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    with pytest.raises(ApiError, match="malformed"):
+        await Kube.connect()
+
+
+async def test_several_kubeconfigs_are_merged_and_the_first_value_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rest = "clusters: [{name: k, cluster: {server: 'http://%s'}}], users: [{name: u, user: {token: t}}]"
+    contents = {
+        "a": f"{{contexts: [{context('other', 'x')}]}}",
+        "b": f"{{current-context: c, {rest % 'second'}}}",
+        "c": f"{{current-context: other, contexts: [{context('c', 'team')}], {rest % 'third'}}}",
+        "d": f"{{contexts: [{context('c', 'late')}]}}",
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_text(content)
+    paths = ["", *(str(tmp_path / name) for name in ("absent", *contents))]
+    monkeypatch.setenv("KUBECONFIG", os.pathsep.join(paths))
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    assert kubeconfig.present() == ("c", "team")
+    kube = await Kube.connect("c")
+    await kube.close()
+    assert kube._settings.host == "http://second"
+
+
+def test_without_a_kubeconfig_the_namespace_is_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "absent"))
+    assert kubeconfig.present() == (None, "default")
+
+
+@pytest.mark.parametrize("namespace", ["", "../namespaces/b", "a.b", "A", "-a", "a" * 64, "a\n"])
+def test_a_namespace_that_cannot_be_is_refused_before_asking(namespace: str) -> None:
+    with pytest.raises(Refused, match="is no namespace: give -n"):
+        check_names(namespace, "m")
+
+
+@pytest.mark.parametrize("name", ["", "m/status", "..", "m?x", "M", "m.", "m" * 254])
+def test_a_name_that_cannot_be_is_refused_before_asking(name: str) -> None:
+    with pytest.raises(Refused, match="is no name of an object"):
+        check_names("a", name)
+
+
+def test_names_that_can_be_are_asked_for() -> None:
+    check_names("a" * 63, "m-1.v2")
+    check_names("0", "m" * 253)
+
+
+def test_a_refused_name_is_told_without_a_cluster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "absent"))
+    assert main(["status", "alpha/status"]) == 1
+    assert capsys.readouterr().err.startswith("'alpha/status' is no name of an object")

@@ -105,7 +105,7 @@ def test_candidate_that_does_not_start_is_turned_back_without_traffic() -> None:
     w = settled(broken={"b"})
     w.run(310)
     assert (w.stable, w.weights, set(w.pods), w.failed, w.phase) == ("a", {"a": 100}, {"a"}, ("b",), "")
-    assert len(w.told("ProgressDeadlineExceeded")) == 1
+    assert w.told("ProgressDeadlineExceeded") == ["revision b did not have 1 ready endpoint within 5m"]
 
 
 def test_candidate_that_stops_being_ready_is_turned_back_after_the_grace() -> None:
