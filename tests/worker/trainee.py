@@ -18,7 +18,7 @@ from optimodel.worker.steps import Context
 from optimodel.worker.training import loop
 from optimodel.worker.training.batches import Texts
 
-TEXTS = Texts([[n % 50, n * 7 % 50, n * 3 % 50, n % 5] for n in range(29)], 0, [n % 3 for n in range(29)])
+TEXTS = Texts([[n % 50, n * 7 % 50, n * 3 % 50, n % 5] for n in range(29)], 0, [[n % 3] for n in range(29)])
 TRAINING = Training(epochs=6, batch_size=4, learning_rate="0.01")
 """Batches of four rows, and at the end of each epoch one of a single row."""
 
