@@ -7,6 +7,7 @@ from typing import Any
 
 from ..api import names
 from ..api.spec import Router
+from ..api.status import RolloutStatus
 from ..resources import pod as parts
 from ..resources import routes
 from ..resources.service import service
@@ -21,12 +22,13 @@ MAX_ACTION = 512
 
 def decide(s: Snapshot, seen: Mapping[str, Seen], target: Target | None, *, deployable: bool, handled: str) -> Decision:
     """One step of the rollout machine. `seen` is what serves, `handled` is the action already dealt with."""
+    stable, rollout = _there(s, seen)
     scaled = s.spec.serving.autoscaling
     fixed = s.spec.serving.replicas if s.spec.serving.replicas is not None else 1
     observed = Observed(
         candidate=target.hash if target else "",
         deployable=deployable,
-        stable=s.status.stable_revision,
+        stable=stable,
         revisions=seen,
         route=route_state(s),
         replicas=scaled.min_replicas if scaled else fixed,
@@ -35,7 +37,17 @@ def decide(s: Snapshot, seen: Mapping[str, Seen], target: Target | None, *, depl
         handled_action=handled,
         failed_revisions=s.status.failed_revisions,
     )
-    return advance(observed, s.status.rollout, s.spec.rollout, s.now)
+    return advance(observed, rollout, s.spec.rollout, s.now)
+
+
+def _there(s: Snapshot, seen: Mapping[str, Seen]) -> tuple[str, RolloutStatus | None]:
+    """The stable revision and the rollout, as far as they tell of revisions that exist or serve: a status that was restored or
+    edited may tell of others, and traffic must not follow it there."""
+    there = {"", *seen, *(r.spec.hash for r in s.revisions)}
+    stable, rollout = s.status.stable_revision, s.status.rollout
+    if rollout is not None and not {rollout.stable, rollout.candidate} <= there:
+        rollout = None
+    return stable if stable in there else "", rollout
 
 
 def action(s: Snapshot) -> str:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
+import pytest
+
+from optimodel.api import names
 from optimodel.plan.decide import decide
-from optimodel.snapshot import take
+from optimodel.snapshot import MODEL, take
 
 from .world import PLATFORM, ROUTER, RUNTIME, SPEC, World, result
 
@@ -235,3 +239,20 @@ def test_the_phase_tells_of_the_spec_and_not_of_a_rollout_that_is_over() -> None
     w.edit(task="TextEmbedding", source={**SPEC["source"], "refresh": "again"})
     w.settle()
     assert (w.status["phase"], w.condition("Ready", "False", "Optimizing")) == ("Optimizing", True)
+
+
+@pytest.mark.parametrize(
+    "lie", [{"stableRevision": "deadbeef"}, {"rollout": {"phase": "Shifting", "stable": "dead", "candidate": "beef"}}]
+)
+def test_a_status_that_tells_of_revisions_that_are_not_there_moves_no_traffic(lie: dict[str, Any]) -> None:
+    w = World(SPEC | {"rollout": {"router": ROUTER}})
+    w.serve()
+    assert w.condition("Ready")
+    good, live = w.status["stableRevision"], w.get(MODEL)
+    w.put({**live, "status": {**live["status"], **lie}})
+    w.settle()
+    assert (w.weights(), w.names("Deployment")) == ({good: 100}, [f"m-{good}"])
+    assert w.get("Service")["spec"]["selector"][names.REVISION] == good
+    w.accept_routes()
+    w.pass_time(60)
+    assert w.condition("Ready") and w.status["stableRevision"] == good
