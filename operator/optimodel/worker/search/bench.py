@@ -14,7 +14,6 @@ from statistics import fmean
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from optimodel import recipes
 from optimodel.api.contract import ExitCode, GateResult, JobInput
@@ -175,7 +174,7 @@ class Bench:
         graph = self._graph((), told)
         texts = [row.text for row in sample(self.rows, FEW)]
         whole = Answerer(graph, self.threads, self.job.batching)
-        before = np.stack([whole.alone(text) for text in texts])
+        before = [whole.alone(text) for text in texts]
         names = sorted(set(parts(load(graph / "model.onnx")).values()))
         found = []
         for name in names:
@@ -184,7 +183,7 @@ class Bench:
             found.append(self._part(name, graph, settings, texts, before))
         return Sensitivity(candidate.method, tuple(found))
 
-    def _part(self, name: str, graph: Path, settings: Quantize, texts: Sequence[str], before: Array) -> Part:
+    def _part(self, name: str, graph: Path, settings: Quantize, texts: Sequence[str], before: Sequence[Array]) -> Part:
         """What the graph loses by these settings, which quantize this part alone; all of it if nothing comes of them."""
         try:
             folder = self._quantized(graph, settings)
@@ -193,8 +192,7 @@ class Bench:
                 raise
             return Part(name, 1.0, 0)
         answerer = Answerer(folder, self.threads, self.job.batching)
-        after = np.stack([answerer.alone(text) for text in texts])
-        drop = 1 - fmean(map(float, cosines(before, after)))
+        drop = 1 - fmean(cosines(before, [answerer.alone(text) for text in texts]).tolist())
         return Part(name, round(drop, 6), weight_bytes(graph) - weight_bytes(folder))
 
 
