@@ -126,11 +126,11 @@ def _rows(data: bytes, dataset: Dataset, reader: Reader) -> Iterator[Row]:
             fields = f"{dataset.text_field!r} and {dataset.label_field!r}"
             message = f"Dataset {dataset.name!r}, {where}: {fields} are not {reader.wanted}, in UTF-8."
             raise Failure("DataInvalid", f"{message} Mend it, or set textField and labelField.")
-        _check_words(row.text, row.label, where, dataset.name)
+        _check_text(row.text, row.label, where, dataset.name)
         yield row
 
 
-def _check_words(text: str, label: object, where: str, name: str) -> None:
+def _check_text(text: str, label: object, where: str, name: str) -> None:
     """Whether a text can be learnt from and answered. Raises `Failure`."""
     why = "" if text.strip() else "the text is empty. Remove it."
     try:
