@@ -7,13 +7,17 @@ import os
 import subprocess
 import sys
 
+import msgspec
 import pytest
 from tests.seaweed import free_port
 from tests.worker import jobs, test_pipeline, tiny
 
 from optimodel.api import contract
 from optimodel.api.contract import ExitCode
-from optimodel.api.steps import FineTune, Step, Training
+from optimodel.api.steps import FineTune, Prune, Recover, Step, Training
+from optimodel.artifacts import open_store
+from optimodel.worker.follower import follow
+from optimodel.worker.peers import Call, Peers
 
 ROUNDING = 1e-5
 """Largest difference of a weight: the sums of a batch come in another order."""
@@ -68,3 +72,20 @@ def test_a_job_of_two_processes_publishes_once(tmp_path):
     assert float(result.figures.accuracy) > 0.8, "as a single process reaches"
     assert other.process.returncode == 0 and "adapt: called as process 1 of 2" in told
     assert not (other.folder / "termination-log").exists()
+
+
+def test_the_others_read_words_and_run_steps_that_no_spec_holds(tmp_path, monkeypatch):
+    """A search may call to a step that it made up."""
+    tiny.save("bert", tmp_path / "tagger", ["other", "word"], words=True)
+    row = json.dumps({"tokens": ["who", "wrote", "word7"], "tags": ["other", "other", "word"]}) + "\n"
+    (tmp_path / "rows.jsonl").write_text("".join(row.replace("7", str(i)) for i in range(40)))
+    (tmp_path / "store").mkdir()
+    job = test_pipeline.job(tmp_path, Step("graph", "Export"), task="TokenClassification", processes=2)
+    store = open_store(job.artifacts, job.namespace, {})
+    training = Training(epochs=1, batch_size=8)
+    found = Step("auto-ffn", "Prune", prune=Prune("FFN", "0.5", "d/train", Recover("d/train", training=training)))
+    other = Peers(rank=1)
+    call = Call(found, store.publish(tmp_path / "tagger").digest, False)
+    monkeypatch.setattr(other, "calls", lambda: iter([msgspec.json.decode(msgspec.json.encode(call), type=Call)]))
+    follow(job, store, tmp_path / "work", {}, 1, other)
+    assert (tmp_path / "work" / "steps" / "auto-ffn").is_dir()

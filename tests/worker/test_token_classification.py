@@ -17,7 +17,7 @@ from optimodel.api.spec import Batching
 from optimodel.api.steps import Distill, FineTune, Prune, Recover, Step, Training
 from optimodel.backends import arithmetic
 from optimodel.worker import steps
-from optimodel.worker.answers import Answerer
+from optimodel.worker.answers import Answerer, cosines
 from optimodel.worker.dataset import Row
 from optimodel.worker.errors import Failure
 from optimodel.worker.evaluate import batch_invariance, golden
@@ -219,3 +219,8 @@ def test_a_word_without_an_answer_is_a_wrong_one():
         "cells": [[0, 0, 0, 1], [1, 1, 1, 1], [1, 1, 2, 1]],
     }
     assert measurements["Accuracy"].rows == pytest.approx(9 / 5)
+
+
+def test_answers_to_texts_of_different_lengths_are_compared_each_as_a_whole():
+    one, two = np.array([[1.0, 0.0]]), np.array([[1.0, 0.0], [0.0, 1.0]])
+    assert cosines([one, two], [one, two * [[1], [0]]]) == pytest.approx([1, 0.5**0.5])

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from optimodel.api import contract
-from optimodel.api.steps import Training
+from optimodel.api.steps import Step, Training
 from optimodel.worker import peers
 from optimodel.worker.errors import Failure
 from optimodel.worker.steps import Context
@@ -46,7 +46,7 @@ def main(rank: int, size: int, port: str, folder: Path, die: int = 0) -> None:
     found = peers.join(size, {contract.INDEX_ENV: str(rank), contract.RENDEZVOUS_ENV: f"127.0.0.1:{port}"})
     try:
         if rank == 0:
-            found.call(peers.Call("adapt", "sha256:00", True))
+            found.call(peers.Call(Step("adapt", "FineTune"), "sha256:00", True))
             print(json.dumps(learn(found, folder, die)))
             found.end()
         for _ in found.calls() if rank else ():

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 
 from optimodel.api.sources import Dataset
 from optimodel.api.spec import LABELLED, Gate, Target, Task
-from optimodel.api.steps import Quantize, Step, StepType
+from optimodel.api.steps import Prune, Quantize, Step, StepType
 
 from . import settings
 from .data import gate_dataset, known, overlap, read_by, references
-from .identity import step_settings
 from .problem import Problem, decimal
 
 ORDER: tuple[StepType, ...] = ("FineTune", "Distill", "Prune", "QAT", "Export", "Quantize")
@@ -48,8 +48,7 @@ def check(
 
 
 def _duplicates(names: Iterable[str]) -> list[str]:
-    seen: set[str] = set()
-    return sorted({name for name in names if name in seen or seen.add(name)})  # type: ignore[func-returns-value]
+    return sorted(name for name, times in Counter(names).items() if times > 1)
 
 
 def _steps(steps: Sequence[Step]) -> Iterator[Problem]:
@@ -59,7 +58,7 @@ def _steps(steps: Sequence[Step]) -> Iterator[Problem]:
         yield from settings.check(step)
     for repeated in _duplicates(s.type for s in steps if s.type != "Prune"):
         yield Problem("StepRepeated", f"Step type {repeated} appears more than once. Keep one step of each type.")
-    for method in _duplicates(step_settings(s).method for s in steps if s.type == "Prune"):  # type: ignore[attr-defined]
+    for method in _duplicates((s.prune or Prune()).method for s in steps if s.type == "Prune"):
         message = f"Two Prune steps have method {method}. Keep one, and lower its `keep` to remove more."
         yield Problem("StepRepeated", message)
     types = [s.type for s in steps]

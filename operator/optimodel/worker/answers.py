@@ -63,9 +63,11 @@ class Answerer:
         return answer
 
 
-def cosines(a: Array, b: Array) -> Array:
-    """Row-wise cosine."""
-    a, b = a.astype(np.float64), b.astype(np.float64)
-    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    found: Array = (a * b).sum(axis=1) / np.maximum(norms, 1e-12)
-    return found
+def cosines(before: Sequence[Array], after: Sequence[Array]) -> Array:
+    """Cosine of each answer to its counterpart, both taken as one vector: answers to words differ in size from text to text."""
+    pairs = zip(before, after, strict=True)
+    return np.array([_cosine(a.ravel().astype(np.float64), b.ravel().astype(np.float64)) for a, b in pairs])
+
+
+def _cosine(a: Array, b: Array) -> float:
+    return float(a @ b / max(np.linalg.norm(a) * np.linalg.norm(b), 1e-12))

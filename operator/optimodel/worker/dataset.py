@@ -16,14 +16,13 @@ from optimodel.api.sources import Dataset, Split
 from optimodel.artifacts import UnsafePath, open_prefix
 from optimodel.artifacts.errors import translated
 from optimodel.artifacts.manifest import safe
+from optimodel.backends.arithmetic import MAX_TEXT_BYTES
 
 from . import formats
 from .errors import Failure, naming
 from .rows import TEXT, Reader, Row
 
 MAX_BYTES = 64 << 20
-MAX_TEXT_BYTES = 1 << 20
-"""Of a text: no longer one is ever served."""
 MAX_ROWS, MAX_LABELLED_ROWS = 1000, 2000
 """Rows that a result is measured on, taken at even distances: for cosines, and where a gate counts right answers."""
 
@@ -38,12 +37,6 @@ def load(
             "DataInvalid", f"Dataset {dataset.name!r} has no rows. Write one JSON object a line, a CSV or Parquet."
         )
     return rows
-
-
-def load_part(dataset: Dataset, name: str, environ: Mapping[str, str], mount: Path = Path(DATA_MOUNT)) -> list[Row]:
-    """The rows of a part of the dataset's split; of the whole dataset for an empty name. Raises `Failure`."""
-    rows = load(dataset, environ, mount)
-    return part(rows, dataset.split, name, dataset.name) if name and dataset.split else rows
 
 
 def part(rows: Sequence[Row], split: Split, name: str, dataset: str) -> list[Row]:
@@ -86,11 +79,6 @@ def _strata(rows: Sequence[Row]) -> Iterator[str]:
     for row in rows:
         words = isinstance(row.label, tuple)
         yield str(min(row.labels, key=lambda label: (found[label], str(label))) if words else row.label)
-
-
-def sample(rows: Sequence[Row], most: int) -> list[Row]:
-    """At most `most` rows, at even distances."""
-    return list(rows) if len(rows) <= most else [rows[i * len(rows) // most] for i in range(most)]
 
 
 def digest(rows: Sequence[Row]) -> str:
@@ -138,11 +126,11 @@ def _rows(data: bytes, dataset: Dataset, reader: Reader) -> Iterator[Row]:
             fields = f"{dataset.text_field!r} and {dataset.label_field!r}"
             message = f"Dataset {dataset.name!r}, {where}: {fields} are not {reader.wanted}, in UTF-8."
             raise Failure("DataInvalid", f"{message} Mend it, or set textField and labelField.")
-        _check_words(row.text, row.label, where, dataset.name)
+        _check_text(row.text, row.label, where, dataset.name)
         yield row
 
 
-def _check_words(text: str, label: object, where: str, name: str) -> None:
+def _check_text(text: str, label: object, where: str, name: str) -> None:
     """Whether a text can be learnt from and answered. Raises `Failure`."""
     why = "" if text.strip() else "the text is empty. Remove it."
     try:

@@ -15,19 +15,19 @@ from .errors import Failure
 from .peers import Call, Peers
 from .shelf import Shelf
 from .source import check_folder, fetch
+from .tasks import KINDS
 
 
 def follow(job: JobInput, store: Store, work: Path, environ: Mapping[str, str], threads: int, peers: Peers) -> None:
     """Until the first process has no more for us. Raises `Failure` and `StoreError`."""
-    shelf = Shelf(job.data, environ)
-    wanted = {step.name: step for step in job.steps}
+    shelf = Shelf(job.data, environ, KINDS[job.task].reader)
     for call in peers.calls():
-        log(f"{call.step}: called as process {peers.rank} of {peers.size}")
-        out = work / "steps" / call.step
+        name = call.step.name
+        log(f"{name}: called as process {peers.rank} of {peers.size}")
         context = steps.Context(
-            job.task, threads, work, lambda *_: None, shelf.rows, work / "checkpoints" / call.step, peers=peers
+            job.task, threads, work, lambda *_: None, shelf.rows, work / "checkpoints" / name, peers=peers
         )
-        steps.run(wanted[call.step], _input(call, job, store, work, environ), out, context)
+        steps.run(call.step, _input(call, job, store, work, environ), work / "steps" / name, context)
 
 
 def _input(call: Call, job: JobInput, store: Store, work: Path, environ: Mapping[str, str]) -> Path:

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from optimodel.api import contract
+from optimodel.api.steps import Step
 
 from .board import log
 from .errors import Failure
@@ -27,9 +28,10 @@ _END = "end"
 
 
 class Call(msgspec.Struct, frozen=True):
-    """What the first process asks of the others: run a step on an input, which is the source itself or a stored artifact."""
+    """What the first process asks of the others: run a step, which a search may have made up, on an input, which is the source itself
+    or a stored artifact."""
 
-    step: str
+    step: Step
     input: str
     is_source: bool
 
@@ -120,7 +122,10 @@ class Peers:
                 return loss(mine or rows[:1]) * (len(mine) * size / len(rows))
 
         parallel = torch.nn.parallel.DistributedDataParallel
-        return parallel(Share(), forward_sync_buffers=False, find_unused_parameters=True)  # type: ignore[no-any-return]
+        shared: Callable[[Sequence[int]], Any] = parallel(
+            Share(), forward_sync_buffers=False, find_unused_parameters=True
+        )
+        return shared
 
     def mean(self, value: float) -> float:
         """The mean of a number over all processes."""
@@ -153,7 +158,7 @@ class Peers:
         found = torch.frombuffer(bytearray(data), dtype=torch.uint8) if self.rank == 0 and data else None
         found = torch.empty(int(length), dtype=torch.uint8) if found is None else found
         torch.distributed.broadcast(found, 0)
-        return found.numpy().tobytes()  # type: ignore[no-any-return]
+        return bytes(found.numpy())
 
     def share(self, path: Path) -> None:
         """Give the others the file of the first process, if it has one."""

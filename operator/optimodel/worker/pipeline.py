@@ -21,7 +21,7 @@ from .board import SEARCH, Board, log
 from .errors import Failure
 from .peers import ALONE, Peers
 from .report import Report, facts
-from .rows import Row
+from .rows import Row, sample
 from .workshop import Stage, Workshop
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ class Pipeline:
         """The rows to measure on: more of them where a gate counts right answers, which tell little each."""
         metrics = {g.metric for g in self.job.gates if recipes.gate_dataset(g, self.job.data) == name}
         counted = bool(metrics & recipes.LABEL_METRICS)
-        return dataset.sample(self.shop.shelf.rows(name), dataset.MAX_LABELLED_ROWS if counted else dataset.MAX_ROWS)
+        return sample(self.shop.shelf.rows(name), dataset.MAX_LABELLED_ROWS if counted else dataset.MAX_ROWS)
 
     def _publish(
         self, artifact: Artifact, verdicts: tuple[GateResult, ...], figures: Any, details: Any, made: Any

@@ -35,8 +35,7 @@ def measured(
 
 def _nearness(before: Sequence[Array], after: Sequence[Array]) -> Found:
     """Cosines of the answers, each taken as one vector."""
-    pairs = zip(before, after, strict=True)
-    found = sorted(float(cosines(b.reshape(1, -1), a.reshape(1, -1))[0]) for b, a in pairs)
+    found = sorted(cosines(before, after).tolist())
     quality = {
         "samples": len(found),
         "cosineMean": fmean(found),

@@ -1,8 +1,8 @@
-"""What a row of data says: a text and its label, or words and a label for each."""
+"""What a row of data says, a text and its label, or words and a label for each; and a sample of rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
@@ -26,6 +26,11 @@ class Row:
         if self.label is None:
             return ()
         return self.label if isinstance(self.label, tuple) else (self.label,)
+
+
+def sample(rows: Sequence[Row], most: int) -> list[Row]:
+    """At most `most` rows, at even distances."""
+    return list(rows) if len(rows) <= most else [rows[i * len(rows) // most] for i in range(most)]
 
 
 class Reader(NamedTuple):

@@ -12,7 +12,7 @@ from optimodel.recipes import identity
 
 from . import dataset
 from .errors import Failure
-from .rows import TEXT, Reader, Row
+from .rows import Reader, Row
 
 
 class Shelf:
@@ -22,8 +22,8 @@ class Shelf:
         self,
         data: Sequence[Dataset],
         environ: Mapping[str, str],
+        reader: Reader,
         mount: Path = Path(DATA_MOUNT),
-        reader: Reader = TEXT,
     ) -> None:
         self._data, self._environ, self._mount, self._reader = data, environ, mount, reader
         self._rows: dict[str, list[Row]] = {}

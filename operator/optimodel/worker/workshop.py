@@ -57,7 +57,7 @@ class Workshop:
     ) -> None:
         self.job, self.store, self.board, self.work = job, store, board, work
         self.environ, self.threads, self.peers = environ, threads, peers
-        self.shelf = Shelf(job.data, environ, reader=KINDS[job.task].reader)
+        self.shelf = Shelf(job.data, environ, KINDS[job.task].reader)
         self.notes: dict[str, Any] = {}
         """What steps said of themselves, by their names."""
 
@@ -132,7 +132,7 @@ class Workshop:
         if checkpoint.bring():
             log(f"{step.name}: goes on from a checkpoint")
         if recipes.trains(step):
-            self.peers.call(Call(step.name, before.digest, before is source))
+            self.peers.call(Call(step, before.digest, before is source))
         try:
             steps.run(step, folder, out, context)
         except Failure as failure:

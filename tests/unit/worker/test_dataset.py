@@ -13,6 +13,7 @@ from optimodel.api.sources import PVC, Dataset, Part, Split
 from optimodel.worker import dataset
 from optimodel.worker.dataset import Row, part
 from optimodel.worker.errors import Failure
+from optimodel.worker.rows import TEXT
 from optimodel.worker.shelf import Shelf
 
 THIRDS = Split((Part("train", 60), Part("validation", 20), Part("test", 20)))
@@ -86,14 +87,16 @@ def test_the_shelf_knows_parts_and_what_they_say(tmp_path):
     lines = "".join(json.dumps({"text": f"t{i}", "label": i % 2}) + "\n" for i in range(20))
     file = write(tmp_path, "a.jsonl", lines)
     data = (Dataset("d", pvc=file.pvc, split=THIRDS),)
-    shelf = Shelf(data, {}, tmp_path)
+    shelf = Shelf(data, {}, TEXT, tmp_path)
     assert len(shelf.rows("d")) == 20
-    assert shelf.rows("d/test") == dataset.load_part(data[0], "test", {}, tmp_path)
+    assert shelf.rows("d/test") == part(shelf.rows("d"), THIRDS, "test", "d")
     assert "d, d/train" in refused("StepDataUnknown", shelf.rows, "d/other")
     assert shelf.digest([]) == ""
     assert shelf.digest(["d/train"]) != shelf.digest(["d/test"])
     in_test = shelf.rows("d/test")[0]
     write(tmp_path, "a.jsonl", lines.replace(f'{{"text": "{in_test.text}"', f'{{"text": "{in_test.text}", "note": 1'))
-    assert Shelf(data, {}, tmp_path).digest(["d/test"]) == shelf.digest(["d/test"]), "what is not read does not matter"
+    assert Shelf(data, {}, TEXT, tmp_path).digest(["d/test"]) == shelf.digest(["d/test"]), (
+        "what is not read does not matter"
+    )
     write(tmp_path, "a.jsonl", lines.replace(f'"{in_test.text}"', '"other words"'))
-    assert Shelf(data, {}, tmp_path).digest(["d"]) != shelf.digest(["d"])
+    assert Shelf(data, {}, TEXT, tmp_path).digest(["d"]) != shelf.digest(["d"])

@@ -11,6 +11,7 @@ from optimodel.api.contract import ExitCode
 from optimodel.api.sources import PVC, S3, Dataset, Source
 from optimodel.worker import dataset
 from optimodel.worker.errors import Failure
+from optimodel.worker.rows import sample
 from optimodel.worker.source import check_folder, choose, fetch
 
 CONFIG = {"model_type": "bert", "architectures": ["BertModel"], "vocab_size": 10}
@@ -149,7 +150,7 @@ def test_datasets_say_what_is_wrong(tmp_path):
 
     rows = load('{"text": "a", "label": "x"}\n\n{"text": "b"}\n')
     assert [(r.text, r.label) for r in rows] == [("a", "x"), ("b", None)]
-    assert len(dataset.sample(load('{"text": "a"}\n' * 3000), dataset.MAX_ROWS)) == dataset.MAX_ROWS
+    assert len(sample(load('{"text": "a"}\n' * 3000), dataset.MAX_ROWS)) == dataset.MAX_ROWS
     assert "line 2" in refused(lambda: load('{"text": "a"}\n{"txt": "b"}'), "DataInvalid")
     refused(lambda: load(""), "DataInvalid")
     refused(lambda: load("", "../x"), "UnsafePath")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from optimodel.api.search import Auto
 from optimodel.api.sources import Dataset
-from optimodel.api.spec import Gate, Task
+from optimodel.api.spec import LABELLED, Gate, Task
 from optimodel.api.steps import Step
 
 from ..data import gate_dataset, known, overlap, read_by
@@ -29,7 +29,7 @@ def _floor(task: Task, gates: Sequence[Gate]) -> Iterator[Problem]:
     if not any(gate.metric in DATA_METRICS for gate in gates):
         like = (
             '{name: loss, metric: Accuracy, data: …, maxDrop: "0.01"}'
-            if task == "TextClassification"
+            if task in LABELLED
             else '{name: alike, metric: CosineMean, data: …, min: "0.985"}'
         )
         message = f"optimization.auto has no floor: no gate bounds the answers. Add one to optimization.gates, such as {like}."

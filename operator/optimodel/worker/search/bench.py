@@ -14,7 +14,6 @@ from statistics import fmean
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from optimodel import recipes
 from optimodel.api.contract import ExitCode, GateResult, JobInput
@@ -30,7 +29,7 @@ from .. import dataset, steps
 from ..answers import Answerer, Array, cosines
 from ..errors import Failure
 from ..evaluate import INVARIANT, Evidence, evaluate
-from ..rows import Row
+from ..rows import Row, sample
 from ..source import weight_bytes
 
 FEW = 64
@@ -92,7 +91,7 @@ class Bench:
                 f"{name!r} has rows without a label, and a gate counts right answers. Set the dataset's labelField."
             )
             raise Failure("LabelMissing", message)
-        return dataset.sample(rows, dataset.MAX_LABELLED_ROWS if counted else dataset.MAX_ROWS)
+        return sample(rows, dataset.MAX_LABELLED_ROWS if counted else dataset.MAX_ROWS)
 
     def observe(self, candidate: Candidate, findings: Sequence[Finding], told: Told) -> Observation:
         """A trial. What cannot be made is an answer too, unless the world is to blame."""
@@ -122,7 +121,7 @@ class Bench:
         """Few texts, then the clock, then all texts: as far as there is hope."""
         best = Answerer(folder, self.threads, self.job.batching)
         size = weight_bytes(folder)
-        few = self._evaluated(best, size, dataset.sample(self.rows, FEW))
+        few = self._evaluated(best, size, sample(self.rows, FEW))
         verdicts = self._judged(few.measurements)
         found = Observation(candidate.name, "Screened", 0, candidate.count, size, verdicts, search.quality(verdicts))
         if _out(verdicts):
@@ -173,9 +172,9 @@ class Bench:
 
         assert candidate.quantize is not None
         graph = self._graph((), told)
-        texts = [row.text for row in dataset.sample(self.rows, FEW)]
+        texts = [row.text for row in sample(self.rows, FEW)]
         whole = Answerer(graph, self.threads, self.job.batching)
-        before = np.stack([whole.alone(text) for text in texts])
+        before = [whole.alone(text) for text in texts]
         names = sorted(set(parts(load(graph / "model.onnx")).values()))
         found = []
         for name in names:
@@ -184,7 +183,7 @@ class Bench:
             found.append(self._part(name, graph, settings, texts, before))
         return Sensitivity(candidate.method, tuple(found))
 
-    def _part(self, name: str, graph: Path, settings: Quantize, texts: Sequence[str], before: Array) -> Part:
+    def _part(self, name: str, graph: Path, settings: Quantize, texts: Sequence[str], before: Sequence[Array]) -> Part:
         """What the graph loses by these settings, which quantize this part alone; all of it if nothing comes of them."""
         try:
             folder = self._quantized(graph, settings)
@@ -193,8 +192,7 @@ class Bench:
                 raise
             return Part(name, 1.0, 0)
         answerer = Answerer(folder, self.threads, self.job.batching)
-        after = np.stack([answerer.alone(text) for text in texts])
-        drop = 1 - fmean(map(float, cosines(before, after)))
+        drop = 1 - fmean(cosines(before, [answerer.alone(text) for text in texts]).tolist())
         return Part(name, round(drop, 6), weight_bytes(graph) - weight_bytes(folder))
 
 

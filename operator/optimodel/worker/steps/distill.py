@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from optimodel.api.steps import Distill
@@ -37,7 +38,7 @@ def run(settings: Distill, source: Path, out: Path, context: Context) -> None:
     freezing.embeddings(student.model)
     student.model.train()
     outcome = loop.train(student.model, texts, loss, settings.training, context)
-    context.note("loss", {"steps": outcome.steps, "first": outcome.first, "last": outcome.last})
+    context.note("loss", asdict(outcome))
     context.note("layers", {"kept": list(kept), "of": depth, "rows": len(texts)})
     context.report(92, "saving")
     folders.save(student, out, context)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ def _train(settings: FineTune, subject: Subject, texts: Texts, context: Context)
         outcome = _train_head(settings, subject, texts, context)
     else:
         outcome = _train_model(settings, subject, texts, context)
-    context.note("loss", {"steps": outcome.steps, "first": outcome.first, "last": outcome.last})
+    context.note("loss", asdict(outcome))
 
 
 def _train_model(settings: FineTune, subject: Subject, texts: Texts, context: Context) -> loop.Outcome:

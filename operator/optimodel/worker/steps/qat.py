@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ def run(settings: QAT, source: Path, out: Path, context: Context) -> None:
     subject.model.eval()
     with rounding(subject.model, settings):
         outcome = loop.train(subject.model, texts, loss, settings.training, context)
-    context.note("loss", {"steps": outcome.steps, "first": outcome.first, "last": outcome.last})
+    context.note("loss", asdict(outcome))
     context.report(92, "saving")
     folders.save(subject, out, context)
 

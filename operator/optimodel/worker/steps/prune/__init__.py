@@ -10,6 +10,7 @@ from pathlib import Path
 from optimodel.api.steps import Prune
 
 from ...errors import Failure
+from ...rows import sample
 from ...training import folders
 from ...training.batches import Texts
 from ...training.encoding import encoded
@@ -77,10 +78,7 @@ def _sample(settings: Prune, subject: Subject, context: Context) -> Texts | None
     """Rows of the data, if it is named and the method asks for it."""
     if settings.data is None or settings.method in ("Magnitude", "TwoFour"):
         return None
-    rows = context.data(settings.data)
-    if len(rows) > MAX_ROWS:
-        rows = [rows[i * len(rows) // MAX_ROWS] for i in range(MAX_ROWS)]
-    return encoded(subject, rows, settings.data)
+    return encoded(subject, sample(context.data(settings.data), MAX_ROWS), settings.data)
 
 
 TECHNIQUE = Technique(revision=1, tools=("torch", "transformers", "peft"), run=run)

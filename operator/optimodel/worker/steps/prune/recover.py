@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import asdict
 
 from optimodel.api.steps import Recover
 
@@ -37,4 +38,4 @@ def recover(settings: Recover, subject: Subject, before: Subject, context: Conte
         after = (lambda: None) if lora else (lambda: masks.hold(model, held))
         outcome = loop.train(model, texts, loss, settings.training, context, after=after)
     masks.hold(model, held)
-    context.note("recover", {"steps": outcome.steps, "first": outcome.first, "last": outcome.last, "rows": len(texts)})
+    context.note("recover", asdict(outcome) | {"rows": len(texts)})

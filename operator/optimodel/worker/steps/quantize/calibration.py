@@ -10,6 +10,7 @@ from optimodel.api.steps import Quantize
 from optimodel.backends import arithmetic
 
 from ...errors import Failure
+from ...rows import sample
 from ..technique import Context
 
 MIN_ROWS, ROWS, BATCH = 8, 256, 8
@@ -21,8 +22,7 @@ def batches(source: Path, settings: Quantize, context: Context) -> list[dict[str
     """Inputs of the graph, all padded to one length. Raises `Failure`."""
     if settings.data is None:
         raise Failure("DataMissing", f"Quantize.{settings.method} calibrates on texts. Name a dataset in `data`.")
-    rows = context.data(settings.data)
-    texts = [rows[i * len(rows) // ROWS].text for i in range(ROWS)] if len(rows) > ROWS else [r.text for r in rows]
+    texts = [row.text for row in sample(context.data(settings.data), ROWS)]
     if len(texts) < MIN_ROWS:
         message = f"{settings.data!r} has {len(texts)} texts; {settings.method} calibrates on {MIN_ROWS} or more."
         raise Failure("DataTooSmall", f"{message} Name data that has them.")
