@@ -102,3 +102,10 @@ def test_an_illegal_search_is_refused_before_a_pod_exists() -> None:
         w.settle()
         assert w.condition("Stalled", "True", reason), w.status
         assert w.names("Job") == []
+
+
+def test_a_search_that_trains_may_do_so_in_several_processes() -> None:
+    auto = OPTIMIZATION["auto"] | {"train": "q/train", "prune": ["FFN"]}
+    w = World(AUTO | {"optimization": OPTIMIZATION | {"auto": auto, "processes": 2}})
+    w.settle()
+    assert len(w.names("Job")) == 1 and not w.condition("Stalled")
