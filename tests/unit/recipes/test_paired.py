@@ -70,7 +70,7 @@ def test_the_interval_of_a_drop_holds_the_estimate_and_mirrors(table):
 answers = st.lists(st.tuples(*[st.integers(0, 2)] * 3), min_size=2, max_size=30)
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(answers)
 def test_the_bootstrap_holds_the_estimate_and_is_repeatable(rows):
     pairs = Pairs.of(*map(list, zip(*rows, strict=True)))

@@ -155,7 +155,7 @@ spaces = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(world=worlds, space=spaces, budget=budgets)
 def test_the_winner_holds_the_floor_is_on_the_front_and_cost_no_more_than_the_budget(
     world: World, space: Space, budget: Budget
@@ -178,7 +178,7 @@ def test_the_winner_holds_the_floor_is_on_the_front_and_cost_no_more_than_the_bu
     assert choice.winner.value <= min(v for v in proved if v is not None) * (1 + NOISE), "noise aside none was faster"
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(world=worlds, space=spaces, budget=budgets, cut=st.integers(0, 60))
 def test_a_search_that_was_killed_ends_like_one_that_was_not(
     world: World, space: Space, budget: Budget, cut: int

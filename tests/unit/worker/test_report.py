@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from optimodel import artifacts
@@ -297,7 +297,6 @@ json_values = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(notes=st.dictionaries(st.text(st.characters()), json_values, max_size=3), text=st.text(st.characters()))
 def test_any_note_and_any_text_make_a_page(notes, text) -> None:
     """Steps note what they like; surrogates, controls and NaN are no reason to lose a report."""
