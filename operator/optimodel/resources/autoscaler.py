@@ -6,6 +6,7 @@ from typing import Any
 
 from ..api import names
 from ..api.spec import Autoscaling
+from .pod import metadata
 
 
 def autoscaler(
@@ -33,11 +34,6 @@ def autoscaler(
     return {
         "apiVersion": "autoscaling/v2",
         "kind": "HorizontalPodAutoscaler",
-        "metadata": {
-            "name": name,
-            "namespace": namespace,
-            "labels": names.labels(model, "serve", revision),
-            "ownerReferences": owner,
-        },
+        "metadata": metadata(name, namespace, names.labels(model, "serve", revision), owner),
         "spec": body,
     }

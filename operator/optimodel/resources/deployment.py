@@ -9,7 +9,7 @@ from typing import Any
 from ..api import contract, names
 from ..api.contract import Golden, PullInput
 from ..api.spec import TritonRuntimeSpec
-from .pod import CONTAINER_SECURITY, Volumes, customize, pod_spec, s3_credentials
+from .pod import CONTAINER_SECURITY, Volumes, customize, metadata, pod_spec, s3_credentials
 from .service import GRPC_PORT, HTTP_PORT, METRICS_PORT
 
 TRITON_RESOURCES = {"requests": {"cpu": "250m", "memory": "512Mi"}, "limits": {"memory": "2Gi"}}
@@ -70,11 +70,11 @@ def deployment(serve: Serve) -> dict[str, Any]:
         "revisionHistoryLimit": 1,
         "template": customize(template, serve.pod_template),
     }
-    metadata = {"name": name, "namespace": serve.namespace, "labels": labels, "ownerReferences": serve.owner}
+    about = metadata(name, serve.namespace, labels, serve.owner)
     if serve.replicas is not None:
         spec["replicas"] = serve.replicas
-        metadata["annotations"] = {names.REPLICAS: "fixed"}
-    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec}
+        about["annotations"] = {names.REPLICAS: "fixed"}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": about, "spec": spec}
 
 
 def keep_replicas(live: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..api import contract, names
+from .pod import metadata
 from .service import GRPC_PORT, HTTP_PORT, METRICS_PORT
 
 _NAMESPACE = "kubernetes.io/metadata.name"
@@ -27,34 +28,21 @@ def network_policy(
     ]
     if gateway_namespace:
         rules.append({"from": namespaces(gateway_namespace), "ports": ports(HTTP_PORT, GRPC_PORT)})
-    return {
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "NetworkPolicy",
-        "metadata": {
-            "name": model,
-            "namespace": namespace,
-            "labels": names.labels(model, "serve"),
-            "ownerReferences": owner,
-        },
-        "spec": {"podSelector": {"matchLabels": {names.MODEL: model}}, "policyTypes": ["Ingress"], "ingress": rules},
-    }
+    about = metadata(model, namespace, names.labels(model, "serve"), owner)
+    return _policy(about, {"matchLabels": {names.MODEL: model}}, rules)
 
 
 def workers_policy(*, namespace: str, model: str, owner: list[dict[str, Any]]) -> dict[str, Any]:
     """The processes of an optimization Job reach each other on every port: gloo listens where the kernel lets it."""
     selector = {"matchLabels": {names.MODEL: model, names.COMPONENT: "optimize"}}
+    about = metadata(names.workers(model), namespace, names.labels(model, "optimize"), owner)
+    return _policy(about, selector, [{"from": [{"podSelector": selector}]}])
+
+
+def _policy(about: dict[str, Any], selector: dict[str, Any], ingress: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
-        "metadata": {
-            "name": names.workers(model),
-            "namespace": namespace,
-            "labels": names.labels(model, "optimize"),
-            "ownerReferences": owner,
-        },
-        "spec": {
-            "podSelector": selector,
-            "policyTypes": ["Ingress"],
-            "ingress": [{"from": [{"podSelector": selector}]}],
-        },
+        "metadata": about,
+        "spec": {"podSelector": selector, "policyTypes": ["Ingress"], "ingress": ingress},
     }

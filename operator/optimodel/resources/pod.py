@@ -125,6 +125,11 @@ def customize(template: dict[str, Any], user: Mapping[str, Any] | None) -> dict[
     return {"metadata": {k: v for k, v in merged.items() if v}, "spec": {**chosen, **template["spec"]}}
 
 
+def metadata(name: str, namespace: str, labels: dict[str, str], owner: list[dict[str, Any]]) -> dict[str, Any]:
+    """Metadata of an object that goes with its OptimizedModel."""
+    return {"name": name, "namespace": namespace, "labels": labels, "ownerReferences": owner}
+
+
 def owner(name: str, uid: str) -> list[dict[str, Any]]:
     """Controller reference to the OptimizedModel."""
     return [

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..api import names
 from ..api.spec import ParentRef, Router
+from .pod import metadata
 from .service import GRPC_PORT, HTTP_PORT
 
 API_VERSION = "gateway.networking.k8s.io/v1"
@@ -49,13 +50,8 @@ def route(
     spec: dict[str, Any] = {"parentRefs": [_parent(p) for p in router.parent_refs], "rules": rules}
     if hostnames:
         spec["hostnames"] = list(hostnames)
-    metadata = {
-        "name": model,
-        "namespace": namespace,
-        "labels": names.labels(model, "route"),
-        "ownerReferences": owner,
-    }
-    return {"apiVersion": API_VERSION, "kind": kind, "metadata": metadata, "spec": spec}
+    about = metadata(model, namespace, names.labels(model, "route"), owner)
+    return {"apiVersion": API_VERSION, "kind": kind, "metadata": about, "spec": spec}
 
 
 def read(*routes: Mapping[str, Any]) -> tuple[dict[str, int], frozenset[str], bool]:
