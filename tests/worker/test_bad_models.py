@@ -7,24 +7,19 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
 import pytest
 from safetensors.torch import load_file, save_file
+from tests import inputs
 from tests.worker import jobs, tiny
 from tokenizers import Tokenizer, models, normalizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from optimodel.api.contract import JobInput
-from optimodel.api.sources import S3, Artifacts, Dataset, Source
-from optimodel.api.spec import Gate, Shape
+from optimodel.api.spec import Gate
 from optimodel.api.steps import Adversarial, Distill, FineTune, Prune, Quantize, Recover, Step, Training
-from optimodel.artifacts import open_store
 from optimodel.worker import steps
-from optimodel.worker.board import Board
 from optimodel.worker.dataset import Row
 from optimodel.worker.errors import Failure
 from optimodel.worker.loading import load
-from optimodel.worker.pipeline import Pipeline
 from optimodel.worker.training import batches, families, loop
 
 LABELS = ["place", "book"]
@@ -73,25 +68,13 @@ def folder(model, tmp_path):
 
 
 def job(folder, *steps, **changes):
-    wanted = JobInput(
-        model="m",
-        namespace="team-a",
-        revision="r1",
-        evaluation="e1",
-        task="TextClassification",
-        source=Source(s3=S3(f"file://{folder}/model")),
-        artifacts=Artifacts(s3=S3(f"file://{folder}/store")),
-        steps=steps if GRAPH in steps else (*steps, GRAPH),
-        data=(Dataset("d", s3=S3(f"file://{folder}/d.jsonl")),),
-        shapes=(Shape(1, 16),),
-    )
-    return msgspec.structs.replace(wanted, **changes)
+    whole = steps if GRAPH in steps else (*steps, GRAPH)
+    return inputs.job(folder, *whole, source="model", **({"data": (inputs.dataset(folder, file="d.jsonl"),)} | changes))
 
 
 def run(wanted, folder):
     """The result of a Job."""
-    board = Board(["Fetch", *(s.name for s in wanted.steps), "Evaluate", "Publish"])
-    return Pipeline(wanted, open_store(wanted.artifacts, "team-a", {}), board, folder / "work", {}, 1).run()
+    return inputs.run(wanted, folder / "work")[0]
 
 
 def refused(wanted, folder):

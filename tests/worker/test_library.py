@@ -10,15 +10,12 @@ from typing import get_args
 import msgspec
 import pytest
 import yaml
+from tests import inputs
 from tests.worker import tiny
 
-from optimodel.api.contract import JobInput, Result
-from optimodel.api.sources import S3, Artifacts, Dataset, Part, Source, Split
-from optimodel.api.spec import Optimization, RecipeRef, RecipeSpec, Shape, Task
-from optimodel.artifacts import open_store
+from optimodel.api.contract import Result
+from optimodel.api.spec import Optimization, RecipeRef, RecipeSpec, Task
 from optimodel.recipes.resolve import resolve
-from optimodel.worker.board import Board
-from optimodel.worker.pipeline import Pipeline
 
 FILES = sorted((Path(__file__).parents[2] / "charts" / "optimodel" / "files" / "recipes").glob("*.yaml"))
 VALUES = {"train": "d/train", "data": "d/train", "test": "d/test", "max-drop": "1"}
@@ -57,24 +54,10 @@ def made(path: Path, task: Task, folder: Path, work: Path) -> Result:
     trained = any(s.type == "FineTune" for s in found.optimization.steps)
     source = "encoder" if trained else SOURCES[task]
     rows = "words" if task == "TokenClassification" else "rows"
-    job = JobInput(
-        model="m",
-        namespace="team-a",
-        revision=path.stem,
-        evaluation="e",
-        task=task,
-        source=Source(s3=S3(f"file://{folder / source}")),
-        artifacts=Artifacts(s3=S3(f"file://{folder}/store")),
-        steps=found.optimization.steps,
-        gates=found.optimization.gates,
-        data=(
-            Dataset("d", s3=S3(f"file://{folder}/{rows}.jsonl"), split=Split((Part("train", 60), Part("test", 40)))),
-        ),
-        shapes=(Shape(1, 16),),
-    )
-    work.mkdir()
-    board = Board(["Fetch", *(s.name for s in job.steps), "Evaluate", "Publish"])
-    return Pipeline(job, open_store(job.artifacts, job.namespace, {}), board, work, {}, 1).run()
+    data = (inputs.dataset(folder, file=f"{rows}.jsonl", split=inputs.PARTS),)
+    steps, gates = found.optimization.steps, found.optimization.gates
+    job = inputs.job(folder, *steps, source=source, revision=path.stem, task=task, gates=gates, data=data)
+    return inputs.run(job, work)[0]
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,12 @@ import sys
 import time
 from pathlib import Path
 
-import msgspec
 import pytest
+from tests import inputs
 from tests.worker import jobs, tiny
 
-from optimodel.api.contract import ExitCode, JobInput
-from optimodel.api.sources import S3, Artifacts, Dataset, Source
-from optimodel.api.spec import Gate, Shape
+from optimodel.api.contract import ExitCode
+from optimodel.api.spec import Gate
 from optimodel.api.steps import Export, Quantize, Step
 
 GRAPH = Step("graph", "Export", export=Export())
@@ -53,23 +52,9 @@ def imports(tmp_path, monkeypatch):
 
 
 def job(folder, *steps, **changes):
-    wanted = JobInput(
-        model="m",
-        namespace="team-a",
-        revision="-".join(s.name for s in steps),
-        evaluation="e1",
-        task="TextEmbedding",
-        source=Source(s3=S3(f"file://{folder}/tiny")),
-        artifacts=Artifacts(s3=S3(f"file://{folder}/store")),
-        steps=steps,
-        gates=(Gate("close", "CosineMean", data="d", min="0"),),
-        data=(
-            Dataset("d", s3=S3(f"file://{folder}/rows.jsonl")),
-            Dataset("seen", s3=S3(f"file://{folder}/seen.jsonl")),
-        ),
-        shapes=(Shape(1, 16),),
-    )
-    return msgspec.structs.replace(wanted, **changes)
+    gates = (Gate("close", "CosineMean", data="d", min="0"),)
+    data = (inputs.dataset(folder), inputs.dataset(folder, "seen", "seen.jsonl"))
+    return inputs.job(folder, *steps, **({"task": "TextEmbedding", "gates": gates, "data": data} | changes))
 
 
 def peak_mb(process):

@@ -5,18 +5,14 @@ from __future__ import annotations
 import json
 import random
 
-import msgspec
 import pytest
+from tests import inputs
 from tests.worker import tiny
 
-from optimodel.api.contract import JobInput
-from optimodel.api.sources import S3, Artifacts, Dataset, Part, Source, Split
-from optimodel.api.spec import Gate, Shape
+from optimodel.api.spec import Gate
 from optimodel.api.steps import Distill, FineTune, Step, Training
-from optimodel.artifacts import open_store
-from optimodel.worker.board import Board
 from optimodel.worker.errors import Failure
-from optimodel.worker.pipeline import Pipeline, Report
+from optimodel.worker.pipeline import Report
 
 TRAINING = Training(epochs=12, batch_size=16, learning_rate="0.002", max_length=16)
 ADAPT = Step("adapt", "FineTune", fine_tune=FineTune("d/train", training=TRAINING, freeze_embeddings=False))
@@ -46,30 +42,13 @@ def folder(tmp_path_factory):
     return made
 
 
-def job(folder, *steps, evaluation="e1", **changes):
-    split = Split((Part("train", 60), Part("test", 40)))
-    wanted = JobInput(
-        model="m",
-        namespace="team-a",
-        revision="-".join(s.name for s in steps),
-        evaluation=evaluation,
-        task="TextClassification",
-        source=Source(s3=S3(f"file://{folder}/tiny")),
-        artifacts=Artifacts(s3=S3(f"file://{folder}/store")),
-        steps=steps,
-        gates=GATES,
-        data=(Dataset("d", s3=S3(f"file://{folder}/rows.jsonl"), split=split),),
-        shapes=(Shape(1, 16),),
-    )
-    return msgspec.structs.replace(wanted, **changes)
+def job(folder, *steps, **changes):
+    return inputs.job(folder, *steps, gates=GATES, data=(inputs.dataset(folder, split=inputs.PARTS),), **changes)
 
 
 def run(wanted, work):
     """The result, and the report's details."""
-    work.mkdir()
-    board = Board(["Fetch", *(s.name for s in wanted.steps), "Evaluate", "Publish"])
-    store = open_store(wanted.artifacts, wanted.namespace, {})
-    result = Pipeline(wanted, store, board, work, {}, 1).run()
+    result, store = inputs.run(wanted, work)
     return result, store.read(result.report, Report).details
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from tests import inputs
 from tests.unit.worker.test_report import Page
 from tests.worker import jobs, tiny
 
-from optimodel.api.contract import ExitCode, JobInput
-from optimodel.api.sources import S3, Artifacts, Dataset, Source
-from optimodel.api.spec import Gate, Shape
+from optimodel.api.contract import ExitCode
+from optimodel.api.spec import Gate
 from optimodel.api.steps import Step
 from optimodel.worker import report
 from optimodel.worker.report import Report
@@ -24,19 +24,9 @@ def test_page_and_card_lie_beside_the_report(workers, tmp_path):
     rows = [(LABELS[n % 2], f"what is word{n} of word{n + 7}") for n in range(60)]
     jobs.write_rows(tmp_path / "rows.jsonl", rows)
     (tmp_path / "store").mkdir()
-    wanted = JobInput(
-        model="questions",
-        namespace="team-a",
-        revision="r1",
-        evaluation="e1",
-        task="TextClassification",
-        source=Source(s3=S3(f"file://{tmp_path}/tiny")),
-        artifacts=Artifacts(s3=S3(f"file://{tmp_path}/store")),
-        steps=STEPS,
-        gates=(Gate("held", "Accuracy", data="rows", max_drop="0.5"),),
-        data=(Dataset("rows", s3=S3(f"file://{tmp_path}/rows.jsonl")),),
-        shapes=(Shape(1, 16),),
-    )
+    gates = (Gate("held", "Accuracy", data="rows", max_drop="0.5"),)
+    data = (inputs.dataset(tmp_path, "rows"),)
+    wanted = inputs.job(tmp_path, *STEPS, model="questions", revision="r1", gates=gates, data=data)
     missed = Gate("tiny", "SizeRatio", max="0.01")
     for evaluation, gates, code in (("e1", wanted.gates, ExitCode.OK), ("e2", (*wanted.gates, missed), ExitCode.GATE)):
         asked = msgspec.structs.replace(wanted, evaluation=evaluation, gates=gates)

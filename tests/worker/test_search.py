@@ -9,20 +9,19 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from tests import inputs
 from tests.worker import jobs, tiny
 
 from optimodel.api.contract import JobInput, Result
 from optimodel.api.search import Auto
-from optimodel.api.sources import S3, Artifacts, Dataset, Part, Source, Split
+from optimodel.api.sources import S3, Part, Source, Split
 from optimodel.api.spec import Gate, Shape
 from optimodel.api.steps import Prune, Quantize, Step
-from optimodel.artifacts import open_store
 from optimodel.recipes.search import Candidate, feasible
 from optimodel.worker import steps
-from optimodel.worker.board import Board, lines
 from optimodel.worker.dataset import Row
 from optimodel.worker.errors import Failure
-from optimodel.worker.pipeline import Pipeline, Report
+from optimodel.worker.pipeline import Report
 from optimodel.worker.search import Bench, Record
 from optimodel.worker.source import weight_bytes
 
@@ -46,27 +45,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def job(folder: Path, revision: str, **changes: object) -> JobInput:
-    wanted = JobInput(
-        model="m",
-        namespace="team-a",
-        revision=revision,
-        evaluation="e1",
-        task="TextEmbedding",
-        source=Source(s3=S3(f"file://{folder}/tiny")),
-        artifacts=Artifacts(s3=S3(f"file://{folder}/store")),
-        steps=(Step("graph", "Export"),),
-        auto=AUTO,
-        gates=(ALIKE,),
-        data=(Dataset("d", s3=S3(f"file://{folder}/rows.jsonl"), split=SPLIT),),
-        shapes=(Shape(1, 16), Shape(4, 16)),
-    )
-    return msgspec.structs.replace(wanted, **changes)
+    given = {
+        "revision": revision,
+        "task": "TextEmbedding",
+        "auto": AUTO,
+        "gates": (ALIKE,),
+        "data": (inputs.dataset(folder, split=SPLIT),),
+        "shapes": (Shape(1, 16), Shape(4, 16)),
+    }
+    return inputs.job(folder, Step("graph", "Export"), **(given | changes))
 
 
 def run(wanted: JobInput, work: Path) -> tuple[Result, Report]:
-    work.mkdir()
-    store = open_store(wanted.artifacts, wanted.namespace, {})
-    result = Pipeline(wanted, store, Board(lines(wanted)), work, {}, 1).run()
+    result, store = inputs.run(wanted, work)
     report = store.read(result.report, Report)
     assert report is not None
     return result, report

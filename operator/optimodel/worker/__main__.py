@@ -51,6 +51,7 @@ def _run(job: JobInput, board: Board, work: Path, environ: Mapping[str, str]) ->
     from . import peers
     from .follower import follow
     from .pipeline import Pipeline  # only now: numpy's threads have to inherit the mask of on_terminate
+    from .workshop import Workshop
 
     log(f"{job.namespace}/{job.model} revision {job.revision}, evaluation {job.evaluation}, {system.cpus()} CPUs")
     try:
@@ -60,7 +61,7 @@ def _run(job: JobInput, board: Board, work: Path, environ: Mapping[str, str]) ->
             follow(job, store, work, environ, system.cpus(), found)
             return None, ExitCode.OK
         try:
-            result = Pipeline(job, store, board, work, environ, system.cpus(), found).run()
+            result = Pipeline(Workshop(job, store, board, work, environ, system.cpus(), found)).run()
         finally:
             found.end()
         return result, ExitCode.OK if result.outcome == "Succeeded" else ExitCode.GATE

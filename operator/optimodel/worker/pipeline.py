@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from optimodel import recipes, repository
-from optimodel.api.contract import Artifact, GateResult, JobInput, Result
+from optimodel.api.contract import Artifact, GateResult, Result
 from optimodel.api.search import Auto
 from optimodel.api.steps import Step
-from optimodel.artifacts import Store
 from optimodel.recipes import gates, search
 
 from . import dataset, report
-from .board import SEARCH, Board, log
+from .board import SEARCH, log
 from .errors import Failure
-from .peers import ALONE, Peers
 from .report import Report, facts
 from .rows import Row, sample
 from .workshop import Stage, Workshop
@@ -32,23 +30,13 @@ BASELINE = ".baseline"
 
 
 class Pipeline:
-    """One run of one Job. `work` is scratch space; `peers` are the processes that train together, of which this is the first."""
+    """One run of one Job, whose steps a search may have completed by its end."""
 
-    def __init__(
-        self,
-        job: JobInput,
-        store: Store,
-        board: Board,
-        work: Path,
-        environ: Mapping[str, str],
-        threads: int,
-        peers: Peers = ALONE,
-    ) -> None:
-        self.job, self.store, self.board, self.work, self.threads = job, store, board, work, threads
-        self.shop = Workshop(job, store, board, work, environ, threads, peers)
+    def __init__(self, shop: Workshop) -> None:
+        self.shop, self.job, self.store, self.board = shop, shop.job, shop.store, shop.board
         self.data_digest = ""
         self.outcome: Outcome | None = None
-        self.report_key = f"reports/{job.revision}-{job.evaluation}.json"
+        self.report_key = f"reports/{self.job.revision}-{self.job.evaluation}.json"
 
     def run(self) -> Result:
         """The result to leave. Raises `Failure` and `StoreError`."""
@@ -142,7 +130,7 @@ class Pipeline:
             return self.shop.folder(found)
 
         size, files, rows = source.weights_bytes, self.shop.folder(baseline), self.shop.shelf.rows
-        bench = Bench(self.job, auto, self.work, self.threads, size, files, graph, rows)
+        bench = Bench(self.job, auto, self.shop.work, self.shop.threads, size, files, graph, rows)
         told, digest = partial(self.board.percent, SEARCH), self.shop.shelf.digest(recipes.read_by((), auto))
         self.outcome = Search(bench, self.store, stages[-1].digest, digest, told).run()
         winner = self.outcome.result.winner or "the baseline is kept"
@@ -164,7 +152,7 @@ class Pipeline:
         rows = {name: self._evidence(name) for name in self._judged_on()}
         ratio = final.weights_bytes / max(1, source.weights_bytes)
         told = partial(self.board.percent, "Evaluate")
-        base, best = (Answerer(self.shop.folder(s), self.threads, self.job.batching) for s in (baseline, final))
+        base, best = (Answerer(self.shop.folder(s), self.shop.threads, self.job.batching) for s in (baseline, final))
         evidence = evaluate(base, best, rows, self.job.shapes, ratio, told)
         judged_on = {gate.name: recipes.gate_dataset(gate, self.job.data) for gate in self.job.gates}
         verdicts = gates.judge(self.job.gates, evidence.measurements, judged_on)
@@ -223,5 +211,5 @@ class Pipeline:
         if self.outcome is not None:
             result = msgspec.structs.replace(result, search=self.outcome.result)
             details |= {"search": self.outcome.details}
-        report.leave(self.store, self.report_key, facts.report(self.job, self.threads, made, result, details))
+        report.leave(self.store, self.report_key, facts.report(self.job, self.shop.threads, made, result, details))
         return result

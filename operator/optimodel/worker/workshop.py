@@ -43,7 +43,7 @@ class Stage:
 
 
 class Workshop:
-    """`work` is scratch space; `peers` are the processes that train together, of which this is the first."""
+    """Of one Job. `work` is scratch space; `peers` are the processes that train together, of which this is the first."""
 
     def __init__(
         self,
@@ -91,6 +91,7 @@ class Workshop:
         return stage
 
     def step(self, step: Step, source: Stage, before: Stage) -> Stage:
+        """What a step makes, told on the board. Raises `Failure` and `StoreError`."""
         key = self._key(step, before.digest)
         if entry := self.store.step(key):
             self.board.end(step.name, "Cached", entry.output[:19], entry.weights_bytes)

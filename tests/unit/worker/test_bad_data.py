@@ -11,16 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests import inputs
 
-from optimodel.api.contract import JobInput
-from optimodel.api.sources import S3, Artifacts, Dataset, Part, Source, Split
+from optimodel.api.sources import Part, Split
 from optimodel.api.spec import Gate
 from optimodel.api.steps import Adversarial, Distill, FineTune, Prune, Quantize, Recover, Step
-from optimodel.artifacts import open_store
 from optimodel.worker.board import Board
+from optimodel.worker.board import lines as lines_of
 from optimodel.worker.dataset import MAX_BYTES
 from optimodel.worker.errors import Failure
-from optimodel.worker.pipeline import Pipeline
 
 GRAPH = Step("graph", "Export")
 
@@ -112,18 +111,8 @@ CASES = {
 
 def job(folder, reader, case):
     split = Split((Part("train", 40), Part("test", 60)))
-    return JobInput(
-        model="m",
-        namespace="team-a",
-        revision="r1",
-        evaluation="e1",
-        task="TextClassification",
-        source=Source(s3=S3(f"file://{folder}/never-read")),
-        artifacts=Artifacts(s3=S3(f"file://{folder}/store")),
-        steps=READERS[reader],
-        gates=GATES.get(reader, ()),
-        data=(Dataset("d", s3=S3(f"file://{folder}/{case.name}"), split=split),),
-    )
+    data = (inputs.dataset(folder, file=case.name, split=split),)
+    return inputs.job(folder, *READERS[reader], source="never-read", gates=GATES.get(reader, ()), data=data)
 
 
 @pytest.mark.parametrize("reader", READERS)
@@ -132,9 +121,9 @@ def test_bad_data_are_refused_before_any_work(name, reader, tmp_path):
     case = CASES[name]
     case.put(tmp_path)
     wanted = job(tmp_path, reader, case)
-    board = Board(["Fetch", *(s.name for s in wanted.steps), "Evaluate", "Publish"])
+    board = Board(lines_of(wanted))
     with pytest.raises(Failure) as caught:
-        Pipeline(wanted, open_store(wanted.artifacts, "team-a", {}), board, tmp_path / "work", {}, 1).run()
+        inputs.run(wanted, tmp_path / "work", board)
     assert caught.value.reason == case.reason
     assert case.word in caught.value.message and caught.value.message.endswith(".")
     assert len(caught.value.message) < 400
