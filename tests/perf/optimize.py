@@ -72,8 +72,10 @@ class Workshop:
     def rows(self, name: str) -> list[dataset.Row]:
         """The rows of `questions/PART`."""
         if name not in self._parts:
-            questions = Dataset("questions", pvc=PVC("claim", "rows.jsonl"), split=SPLIT)
-            self._parts[name] = dataset.load_part(questions, name.partition("/")[2], {}, self.folder)
+            dataset_name, _, part = name.partition("/")
+            questions = Dataset(dataset_name, pvc=PVC("claim", "rows.jsonl"))
+            everything = dataset.load(questions, {}, self.folder)
+            self._parts[name] = dataset.part(everything, SPLIT, part, dataset_name)
         return self._parts[name]
 
     @cached_property

@@ -42,6 +42,14 @@ def test_the_bound_is_judged_relative_to_the_baseline(high, word):
     assert [line.rsplit(" ", 1)[1] for line in lines] == ["met", "met", "met", word]
 
 
+def test_the_parts_share_no_question_and_leave_none_out(tmp_path):
+    optimize.write_questions(tmp_path)
+    shop = optimize.Workshop(tmp_path, 1, "test")
+    parts = [{row.text for row in shop.rows(f"questions/{name}")} for name in ("train", "validation", "test")]
+    assert [len(part) for part in parts] == [3228, 1076, 1076]
+    assert len(set.union(*parts)) == 5380, "two differ in case alone"
+
+
 def test_every_recipe_is_legal():
     data = (Dataset("questions", pvc=PVC("claim", "rows.jsonl"), split=optimize.SPLIT),)
     for name, steps in compressions.recipes(3).items():
