@@ -1,11 +1,13 @@
-# Triton for production: the official image (with its native onnxruntime and python backends), plus what the tokenizer
-# and head models import. Serves the very repository that the development image serves.
+# Triton for production: the official image (with its native onnxruntime and python backends), plus what the tokenizer,
+# image and head models import. Serves the very repository that the development image serves.
 # TRITON_IMAGE: the official server image of a release whose python is 3.10 or newer, by digest.
 ARG TRITON_IMAGE
 FROM ${TRITON_IMAGE}
 USER root
 ARG TOKENIZERS_VERSION=0.23.3
-RUN python3 -m pip install --no-cache-dir --break-system-packages "tokenizers==${TOKENIZERS_VERSION}" numpy \
-    || python3 -m pip install --no-cache-dir "tokenizers==${TOKENIZERS_VERSION}" numpy
+ARG PILLOW_VERSION=13.0.0
+RUN python3 -m pip install --no-cache-dir --break-system-packages \
+        "tokenizers==${TOKENIZERS_VERSION}" "pillow==${PILLOW_VERSION}" numpy \
+    || python3 -m pip install --no-cache-dir "tokenizers==${TOKENIZERS_VERSION}" "pillow==${PILLOW_VERSION}" numpy
 USER 65532:65532
 ENTRYPOINT ["tritonserver"]
