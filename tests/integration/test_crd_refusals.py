@@ -170,11 +170,11 @@ REFUSED: dict[str, tuple[Callable[[], Object], list[str]]] = {
     ),
     "calibration without data": (
         lambda: step("Quantize", quantize={"method": "GPTQ"}),
-        ["Static and GPTQ calibrate on data"],
+        ["Static, GPTQ and AWQ calibrate on data"],
     ),
     "four bits at run time": (
         lambda: step("Quantize", quantize={"bits": 4}),
-        ["bits 4 and groupSize belong to WeightOnly and GPTQ"],
+        ["bits 4 and groupSize belong to WeightOnly, GPTQ and AWQ"],
     ),
     "training for four bits at run time": (
         lambda: step("QAT", qat={"data": "eval", "bits": 4}),

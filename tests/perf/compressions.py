@@ -37,6 +37,7 @@ def recipes(seed: int) -> dict[str, tuple[Step, ...]]:
         "weights in 8 bits": (EXPORT, _quantize("WeightOnly")),
         "weights in 4 bits": (EXPORT, _quantize("WeightOnly", bits=4)),
         "weights in 4 bits, GPTQ": (EXPORT, _quantize("GPTQ", bits=4, data=TRAIN)),
+        "weights in 4 bits, AWQ": (EXPORT, _quantize("AWQ", bits=4, data=TRAIN)),
         "weights in 4 bits, trained for them": (aware(seed), EXPORT, _quantize("WeightOnly", bits=4)),
         "fp16": (EXPORT, _quantize("Float16")),
         "vocabulary of the training text": (vocabulary(), EXPORT),

@@ -23,6 +23,10 @@ class Range(NamedTuple):
 
 
 _BELOW_ONE = Range(0, 0.999999999)
+GROUPED = ("WeightOnly", "GPTQ", "AWQ")
+"""Methods of Quantize that store weights in groups."""
+CALIBRATED = ("Static", "GPTQ", "AWQ")
+"""Methods of Quantize that read data."""
 VIRTUAL = ("PromptTuning", "PrefixTuning")
 """Methods of FineTune that learn virtual tokens."""
 DECIMALS: Mapping[type, Mapping[str, Range]] = {
@@ -69,7 +73,7 @@ def _settings(settings: object) -> Iterator[Finding]:
         yield from _groups(settings, ("WeightOnly",))
     elif isinstance(settings, Quantize):
         yield from _quantize(settings)
-        yield from _groups(settings, ("WeightOnly", "GPTQ"))
+        yield from _groups(settings, GROUPED)
 
 
 def _decimals(settings: object) -> Iterator[Finding]:
@@ -121,11 +125,11 @@ def _prune(settings: Prune) -> Iterator[Finding]:
 
 def _quantize(settings: Quantize) -> Iterator[Finding]:
     method = settings.method
-    calibrated = method in ("Static", "GPTQ")
+    calibrated = method in CALIBRATED
     if calibrated and settings.data is None:
         yield "StepDataMissing", f"{method} calibrates on data. Name some training text in data."
     if not calibrated and settings.data is not None:
-        yield "SettingUnused", f"Static and GPTQ read data, {method} does not. Remove data or use one of these."
+        yield "SettingUnused", f"{', '.join(CALIBRATED)} read data, {method} does not. Remove data or use one of these."
     if method not in ("Dynamic", "Static") and not settings.per_channel:
         yield "SettingUnused", f"perChannel belongs to Dynamic and Static, not {method}. Remove it."
 

@@ -152,12 +152,14 @@ def test_settings_that_mean_nothing_are_refused(step, reason):
     [
         ({"method": "Static"}, "StepDataMissing"),
         ({"method": "GPTQ", "bits": 4}, "StepDataMissing"),
+        ({"method": "AWQ", "bits": 4}, "StepDataMissing"),
         ({"data": "questions/train"}, "SettingUnused"),
         ({"bits": 4}, "BitsNotSupported"),
         ({"group_size": 64}, "SettingUnused"),
         ({"method": "Float16", "per_channel": False}, "SettingUnused"),
         ({"method": "BFloat16", "bits": 4}, "BitsNotSupported"),
         ({"method": "GPTQ", "data": "questions/train", "per_channel": False}, "SettingUnused"),
+        ({"method": "AWQ", "data": "questions/train", "per_channel": False}, "SettingUnused"),
     ],
 )
 def test_quantization_that_no_method_does_is_refused(settings, reason):

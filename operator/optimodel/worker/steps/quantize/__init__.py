@@ -11,7 +11,7 @@ from optimodel.api.steps import Quantize
 
 from ...errors import Failure
 from ..technique import Context, Technique, verify
-from . import bfloat16, dynamic, float16, gptq, static, weight_only
+from . import awq, bfloat16, dynamic, float16, gptq, static, weight_only
 from .parts import excluded, load
 
 MIN_COSINE = 0.5
@@ -22,6 +22,7 @@ METHODS = {
     "Static": static.run,
     "WeightOnly": weight_only.run,
     "GPTQ": gptq.run,
+    "AWQ": awq.run,
     "Float16": float16.run,
     "BFloat16": bfloat16.run,
 }

@@ -40,6 +40,31 @@ def run(model: Any, settings: Quantize, source: Path, excluded: Sequence[str], c
     return packed if settings.bits == 4 else tables(packed, excluded)
 
 
+def grid(weight: Any, bits: int, group: int) -> Any:
+    """Scales of shape (groups, outputs) by the library's rule: the largest weight of a group is the lowest integer."""
+    import numpy as np
+
+    inputs, outputs = weight.shape
+    groups = np.pad(weight, ((0, -inputs % group), (0, 0))).reshape(-1, group, outputs)
+    high, low = groups.max(1), groups.min(1)
+    return np.where(np.abs(high) > np.abs(low), high, low) / np.float32(-(2 ** (bits - 1)))
+
+
+def nearest(weight: Any, scales: Any, bits: int, group: int) -> Any:
+    """Integers, of shape (inputs, outputs) like `weight`, closest to it when multiplied by their group's scale."""
+    import numpy as np
+
+    steps = spread(np.where(scales == 0, 1, scales), group, len(weight))
+    return np.clip(np.round(weight / steps), -(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+
+
+def spread(scales: Any, group: int, inputs: int) -> Any:
+    """The scale of each weight, of shape (inputs, outputs)."""
+    import numpy as np
+
+    return np.repeat(scales, group, 0)[:inputs]
+
+
 def pack(node: Any, integers: Any, scales: Any, settings: Quantize) -> tuple[Any, Any]:
     """Turn a product into one with packed weights, given as integers (inputs, outputs) and scales (groups, outputs); the two
     tensors that it then reads."""
