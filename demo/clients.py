@@ -40,13 +40,16 @@ class Http:
 
     async def ask(self, text: str) -> list[float]:
         """The model's answer to one text. Raises `Refused`, `aiohttp.ClientError`, `TimeoutError`."""
+        return [float(x) for x in (await self.outputs(text))[self._output]]
+
+    async def outputs(self, text: str) -> dict[str, list[Any]]:
+        """All output tensors of the answer to one text, flat. Raises as `ask` does."""
         assert self._session
         question = {"name": "TEXT", "datatype": "BYTES", "shape": [1, 1], "data": [text]}
         async with self._session.post(self._url, json={"inputs": [question]}) as answer:
             if answer.status != 200:
                 raise Refused(f"status {answer.status}: {(await answer.text())[:200]}")
-            outputs = {o["name"]: o["data"] for o in (await answer.json(content_type=None))["outputs"]}
-        return [float(x) for x in outputs[self._output]]
+            return {o["name"]: o["data"] for o in (await answer.json(content_type=None))["outputs"]}
 
 
 class Grpc:

@@ -13,7 +13,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoToke
 from optimodel.api.spec import Batching
 from optimodel.api.steps import Step
 from optimodel.worker import steps
-from optimodel.worker.answers import Answerer, cosines
+from optimodel.worker.answers import Answerer, cosines, session
 from optimodel.worker.errors import Failure
 from optimodel.worker.steps import technique
 from optimodel.worker.training import folders
@@ -65,6 +65,17 @@ def test_a_graph_that_disagrees_or_does_not_load_is_not_a_result(exported, fresh
         with pytest.raises(Failure) as caught:
             technique.verify(graph, tmp_path / "wrong.npz", max_difference=1e-4, min_cosine=0.99)
         assert caught.value.reason == "StepNotVerified"
+
+
+def test_an_answer_that_is_turned_around_where_a_classifier_is_undecided_is_no_broken_graph(exported, tmp_path):
+    graph = exported("bert", "TextClassification") / "graph" / "model.onnx"
+    ids = np.random.default_rng(1).integers(0, 90, (8, 5))
+    inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+    (scores,) = session(graph, 1).run(None, inputs)
+    scores[np.abs(scores).max(1).argmin()] *= -1
+    np.savez(tmp_path / "other.npz", expected=scores, **inputs)
+    found = technique.verify(graph, tmp_path / "other.npz", max_difference=float("inf"), min_cosine=0.5)
+    assert found["cosine"] < 1
 
 
 def test_pooling_follows_the_sources_documents(tmp_path):

@@ -14,7 +14,7 @@ from tests.worker import jobs, tiny
 
 from optimodel.api.contract import JobInput, Result
 from optimodel.api.search import Auto
-from optimodel.api.sources import S3, Part, Source, Split
+from optimodel.api.sources import Part, Split
 from optimodel.api.spec import Gate, Shape
 from optimodel.api.steps import Prune, Quantize, Step
 from optimodel.recipes.search import Candidate, feasible
@@ -145,13 +145,12 @@ def test_sensitivity_has_a_figure_for_each_part(folder: Path, tmp_path: Path) ->
 
 
 def test_what_a_search_cannot_work_with_is_said(folder: Path, tmp_path: Path) -> None:
-    classifier = Source(s3=S3(f"file://{folder}/classifier"))
     unlabelled = Gate("right", "MacroF1", data="d/test", min="0.1")
     for number, (changes, reason) in enumerate(
         (
             ({"shapes": (Shape(1, 500),)}, "ShapesTooLong"),
             ({"auto": Auto("d/test")}, "DataNotHeldOut"),
-            ({"gates": (unlabelled,), "task": "TextClassification", "source": classifier}, "LabelMissing"),
+            ({"gates": (unlabelled,), "task": "TextClassification", "source": "classifier"}, "LabelMissing"),
         )
     ):
         with pytest.raises(Failure) as caught:

@@ -54,7 +54,7 @@ class Technique:
 def verify(result: Path, reference: Path, *, max_difference: float, min_cosine: float) -> dict[str, float]:
     """Load a graph or a model folder in a fresh process, run it on the reference's inputs, and compare with its `expected`.
 
-    Returns `maxDifference` and `minCosine`. Raises `Failure` when it does not load or does not agree.
+    Returns `maxDifference` and `cosine`. Raises `Failure` when it does not load or does not agree.
     """
     command = [sys.executable, "-m", "optimodel.worker.steps.verify", str(result), str(reference)]
     kept = ("PATH", "HOME", "LD_LIBRARY_PATH")  # no credentials
@@ -65,10 +65,10 @@ def verify(result: Path, reference: Path, *, max_difference: float, min_cosine: 
         last = (answer.stderr.strip().splitlines() or ["no message"])[-1][:300]
         raise Failure("StepNotVerified", f"The result does not run in a fresh process: {last}. Report this model.")
     figures: dict[str, float] = json.loads(answer.stdout.splitlines()[-1])
-    if not (figures["maxDifference"] <= max_difference and figures["minCosine"] >= min_cosine):
+    if not (figures["maxDifference"] <= max_difference and figures["cosine"] >= min_cosine):
         raise Failure(
             "StepNotVerified",
-            f"The result disagrees with what it was made from: largest difference {figures['maxDifference']:.2g}, smallest "
-            f"cosine {figures['minCosine']:.4f}. Leave this step out, or report this model.",
+            f"The result disagrees with what it was made from: largest difference {figures['maxDifference']:.2g}, cosine "
+            f"{figures['cosine']:.4f}. Leave this step out, or report this model.",
         )
     return figures

@@ -16,7 +16,9 @@ from optimodel.worker.tasks import KINDS, made_for
 
 
 def main(result: str, reference: str) -> None:
-    """Print `{"maxDifference": ..., "minCosine": ...}`; a result that does not load ends the process with its error."""
+    """Print `{"maxDifference": ..., "cosine": ...}`, the cosine of all answers as one vector: that of a single one means nothing
+    where a classifier is undecided, since rounding may turn its few scores around. A result that does not load ends the process
+    with its error."""
     with np.load(reference) as arrays:
         expected = arrays["expected"]
         inputs = {name: arrays[name] for name in arrays.files if name != "expected"}
@@ -24,9 +26,9 @@ def main(result: str, reference: str) -> None:
     found = _folder_answer(path, inputs) if path.is_dir() else _graph_answer(path, inputs)
     if found.shape != expected.shape or not np.isfinite(found).all():
         raise SystemExit(f"answers of shape {found.shape}, finite: {bool(np.isfinite(found).all())}")
-    a, b = (x.reshape(-1, x.shape[-1]).astype(np.float64) for x in (found, expected))
-    cosine = (a * b).sum(1) / np.maximum(np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1), 1e-12)
-    print(json.dumps({"maxDifference": float(np.abs(a - b).max()), "minCosine": float(cosine.min())}))
+    a, b = (x.reshape(-1).astype(np.float64) for x in (found, expected))
+    cosine = (a @ b) / max(np.linalg.norm(a) * np.linalg.norm(b), 1e-12)
+    print(json.dumps({"maxDifference": float(np.abs(a - b).max()), "cosine": float(cosine)}))
 
 
 def _graph_answer(graph: Path, inputs: dict[str, Any]) -> Any:

@@ -15,7 +15,7 @@ from . import awq, bfloat16, dynamic, float16, gptq, static, weight_only
 from .parts import excluded, load
 
 MIN_COSINE = 0.5
-"""Below this a token's vector has nothing to do with its original: broken rather than coarse. Quality is the gates' matter."""
+"""Below this the answers have little to do with their originals: broken rather than coarse. Quality is the gates' matter."""
 CHECKED = (3, 23)
 METHODS = {
     "Dynamic": dynamic.run,
@@ -39,7 +39,7 @@ def run(settings: Quantize, source: Path, out: Path, context: Context) -> None:
     reference = context.scratch / "quantize-reference.npz"
     _save_reference(graph, reference, context.threads)
     figures = verify(out / "model.onnx", reference, max_difference=float("inf"), min_cosine=MIN_COSINE)
-    context.report(95, f"smallest cosine {figures['minCosine']:.3f}")
+    context.report(95, f"cosine {figures['cosine']:.3f}")
     for name in ("tokenizer.json", "model.json"):
         shutil.copyfile(source / name, out / name)
 
