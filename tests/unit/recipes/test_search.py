@@ -266,6 +266,10 @@ def test_nothing_feasible_and_nothing_gained_keep_the_baseline_and_say_why() -> 
     assert search.choose(slow.run(SPACE, search.ENDLESS), "Latency").reason == (
         "5 of 5 candidates hold the floor, and none of them with a gain. The baseline is kept."
     )
+    broken = [Observation(name, "Failed", message="StepNotVerified: It does not run.") for name in ("one", "two")]
+    assert search.choose(broken, "Size").reason == (
+        "0 of 2 candidates hold the floor; one could not be made (StepNotVerified: It does not run). The baseline is kept."
+    )
     assert search.choose([], "Size").winner is None
 
 

@@ -78,10 +78,11 @@ def choose(findings: Sequence[Finding], objective: Objective) -> Choice:
 
 
 def _nearest(tried: Sequence[Observation]) -> str:
-    """What the candidate of the best answers missed."""
+    """What the candidate of the best answers missed, or why one could not be made if that holds for all."""
     told = [o for o in tried if any(v.verdict != "Pass" for v in o.gates)]
     if not told:
-        return ""
+        failed = next((o for o in tried if o.message), None)
+        return f"; {failed.candidate} could not be made ({failed.message.rstrip('.')})" if failed else ""
     near = max(told, key=lambda o: (o.stage == "Judged", merit(o.quality), merit(o.screen)))
     v = next(v for v in near.gates if v.verdict != "Pass")
     return f"; the nearest, {near.candidate}, has {v.metric} {v.value or '?'} [{v.low or '?'}, {v.high or '?'}] against {v.bound}"
