@@ -29,6 +29,8 @@ class Facts:
     work: Work
     decision: Decision
     seen: dict[str, Seen]
+    replacing: str = ""
+    """What of the stable revision's pods is still of an earlier template."""
 
 
 def conditions(s: Snapshot, f: Facts, failure: Failure | None) -> Iterator[Condition]:
@@ -65,6 +67,8 @@ def _ready(s: Snapshot, f: Facts, failure: Failure | None) -> Said:
             return "False", "RouteNotAccepted", "the gateway has not accepted the routes"
         if s.refused:
             return _write_refused(s)
+        if f.replacing:
+            return _replacing(f, failure)
         return "True", "Serving", f"revision {hash} takes all traffic and has answered"
     if f.refusal:
         return "False", f.refusal.reason, f.refusal.message
@@ -77,6 +81,12 @@ def _available(f: Facts) -> Said:
     if up:
         return "True", "Serving", f"traffic goes to revision {' and '.join(sorted(up))}"
     return "False", "NoReadyPods", "no pod can take traffic"
+
+
+def _replacing(f: Facts, failure: Failure | None) -> Said:
+    if failure:
+        return "False", failure.reason, failure.message
+    return "False", "ReplacingPods", f.replacing
 
 
 def _write_refused(s: Snapshot) -> Said:

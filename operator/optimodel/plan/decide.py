@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
@@ -61,6 +62,7 @@ def _work(s: Snapshot, wanted: Target | None, refusal: Refusal | None, *, retry:
 def _plan(s: Snapshot, f: Facts) -> Plan:
     decision, work = f.decision, f.work
     serving = serve.serve(s, decision.serve, decision.min_replicas, stable=decision.stable)
+    f = dataclasses.replace(f, replacing=serve.replacing(s, serving, decision.stable))
     status = plain(report.status(s, f))
     written = {names.revision(s.meta.name, f.target.hash): work.write} if work.write and f.target else {}
     return Plan(

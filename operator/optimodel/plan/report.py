@@ -55,6 +55,8 @@ def _failure(s: Snapshot, f: Facts) -> Failure | None:
     found = f.work.failure
     if found is None and f.decision.rollout and f.target and f.decision.rollout.candidate == f.target.hash:
         found = serve.failure(s, f.target.hash)
+    if found is None and f.replacing:
+        found = serve.failure(s, f.decision.stable)
     last = s.status.last_failure
     if found is None:
         wanted = f.target.hash if f.target else s.status.revision

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from ..api import conditions as c
 from ..api import names
 from ..api.contract import Artifact, PullInput
 from ..api.spec import Batching
@@ -95,6 +96,27 @@ def _objects(s: Snapshot, revision: Revision, artifact: Artifact, floor: int, st
             )
         )
     return found
+
+
+def replacing(s: Snapshot, serving: Serving, hash: str) -> str:
+    """How far the pods of a revision are from the template that is wanted now; empty = all are of it."""
+    live = next((d for d in s.deployments if _hash(d) == hash), None)
+    wanted = next((m for m in serving.apply if m["kind"] == "Deployment" and _hash(m) == hash), None)
+    if live is None or wanted is None:
+        return ""
+    mark = (live["metadata"].get("annotations") or {}).get(names.TEMPLATE)
+    status, generation = live.get("status") or {}, live["metadata"].get("generation", 0)
+    unseen = status.get("observedGeneration", generation) < generation and not _told_ready(s)
+    old = status.get("replicas", 0) - status.get("updatedReplicas", 0)
+    if mark not in (None, wanted["metadata"]["annotations"][names.TEMPLATE]) or unseen:
+        return f"the pods of revision {hash} are about to be replaced"
+    return f"{old} pod{'s' if old > 1 else ''} of revision {hash} still to be replaced" if old > 0 else ""
+
+
+def _told_ready(s: Snapshot) -> bool:
+    """Whether this generation was found Ready before: what its controller has not seen yet is then the work of an autoscaler."""
+    known = c.find(s.status.conditions, c.READY)
+    return known is not None and known.status == "True" and known.observed_generation == s.meta.generation
 
 
 def _handover(s: Snapshot, kept: list[str]) -> tuple[dict[str, Any], ...]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from ..api import contract, names
 from ..api.contract import Golden, PullInput
@@ -71,10 +74,15 @@ def deployment(serve: Serve) -> dict[str, Any]:
         "template": customize(template, serve.pod_template),
     }
     about = metadata(name, serve.namespace, labels, serve.owner)
+    about["annotations"] = {names.TEMPLATE: _digest(spec["template"])}
     if serve.replicas is not None:
         spec["replicas"] = serve.replicas
-        about["annotations"] = {names.REPLICAS: "fixed"}
+        about["annotations"][names.REPLICAS] = "fixed"
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": about, "spec": spec}
+
+
+def _digest(template: Mapping[str, Any]) -> str:
+    return hashlib.sha256(msgspec.json.encode(template, order="deterministic")).hexdigest()[:16]
 
 
 def keep_replicas(live: Mapping[str, Any]) -> dict[str, Any]:

@@ -256,3 +256,66 @@ def test_a_status_that_tells_of_revisions_that_are_not_there_moves_no_traffic(li
     w.accept_routes()
     w.pass_time(60)
     assert w.condition("Ready") and w.status["stableRevision"] == good
+
+
+def _roll(w: World, hash: str, **counts: int) -> None:
+    """Say what the Deployment's controller says."""
+    live = w.get("Deployment", f"m-{hash}")
+    seen = {"observedGeneration": live["metadata"]["generation"], "replicas": 1, "updatedReplicas": 1}
+    w.put({**live, "status": seen | counts})
+    w.settle()
+
+
+def _ready(w: World) -> tuple[str, str]:
+    (found,) = (c for c in w.status["conditions"] if c["type"] == "Ready")
+    return found["reason"], found["message"]
+
+
+def test_new_serving_settings_are_ready_when_their_pods_are() -> None:
+    w = World()
+    w.serve()
+    hash = w.status["stableRevision"]
+    _roll(w, hash)
+    assert w.condition("Ready")
+    w.edit(serving={"resources": {"limits": {"memory": "3Gi"}}})
+    w.step()
+    assert _ready(w) == ("ReplacingPods", f"the pods of revision {hash} are about to be replaced"), "not yet applied"
+    w.settle()
+    assert _ready(w)[0] == "ReplacingPods", "applied, and not yet seen by its controller"
+    _roll(w, hash, replicas=2)
+    assert _ready(w) == ("ReplacingPods", f"1 pod of revision {hash} still to be replaced")
+    assert (w.status["phase"], w.condition("Available"), w.condition("ServingReady")) == ("Deploying", True, True)
+    labels = w.get("Deployment", f"m-{hash}")["spec"]["template"]["metadata"]["labels"]
+    full = {"type": "PodScheduled", "status": "False", "message": "0/1 nodes are available: 1 Insufficient memory."}
+    w.pod("m-new", labels, "triton", {}, phase="Pending", conditions=[full])
+    w.settle()
+    assert _ready(w) == ("Unschedulable", f"no node can take the pod: {full['message']}")
+    assert w.status["lastFailure"]["reason"] == "Unschedulable"
+    w.store.remove("Pod", w.get("Pod", "m-new"))
+    _roll(w, hash)
+    assert w.condition("Ready") and "lastFailure" not in w.status
+
+
+def test_an_autoscaler_at_work_takes_no_readiness_away() -> None:
+    w = World()
+    w.serve()
+    hash = w.status["stableRevision"]
+    _roll(w, hash)
+    live = w.get("Deployment", f"m-{hash}")
+    live["spec"]["replicas"], live["metadata"]["generation"] = 3, live["metadata"]["generation"] + 1
+    before = len(w.written)
+    w.put(live)
+    w.settle()
+    assert w.condition("Ready")
+    _roll(w, hash, replicas=3, updatedReplicas=3)
+    assert w.condition("Ready") and len(w.written) == before
+
+
+def test_a_deployment_of_a_time_before_templates_were_marked_is_not_about_to_be_replaced() -> None:
+    w = World()
+    w.serve()
+    live = w.get("Deployment", f"m-{w.status['stableRevision']}")
+    del live["metadata"]["annotations"][names.TEMPLATE]
+    w.put(live)
+    w.step()
+    assert w.condition("Ready")
