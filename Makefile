@@ -98,7 +98,7 @@ lint: setup ## Check style, types and the arrows between rooms
 BENCH ?= 200 1000
 ROUNDS ?= 1
 SEEDS ?= 5
-.PHONY: bench-operator bench-floor bench-optimize test-perf
+.PHONY: bench-operator bench-floor bench-optimize bench-tools test-perf
 bench-operator: setup ## Time BENCH objects at once on the operator and on a client without logic, ROUNDS times in turn, then a restart
 	@set -e; for n in $(BENCH); do PYTHONPATH=operator:. .venv/bin/python -m tests.perf.bench both $$n --rounds $(ROUNDS); done
 
@@ -107,6 +107,9 @@ bench-floor: setup ## Time the client without logic alone
 
 bench-optimize: setup ## Compress MiniLM-L6 on TREC-6 by each technique alone and together, SEEDS times; an hour, and goes on when stopped
 	@PYTHONPATH=operator:.:$$($(PYTHON) -m devcluster.sites worker) .venv/bin/python -m tests.perf.optimize --seeds $(SEEDS) $(OPTIMIZE)
+
+bench-tools: setup ## Compare with optimum-onnx and Olive on MiniLM-L6, each in an environment of its own; an hour, and goes on when stopped
+	@PYTHONPATH=operator:.:$$($(PYTHON) -m devcluster.sites worker) .venv/bin/python -m tests.perf.tools $(COMPARE)
 
 test-perf: setup ## Count the writes of thirty objects, of idle seconds and of a restart
 	@.venv/bin/python -m pytest -q tests/perf

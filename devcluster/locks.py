@@ -7,7 +7,15 @@ import subprocess
 
 from devcluster.paths import REPO
 
-ORDER = {"base": [], "dev": ["base"], "worker": ["base"], "triton": [], "cluster": []}
+ORDER = {
+    "base": [],
+    "dev": ["base"],
+    "worker": ["base"],
+    "triton": [],
+    "cluster": [],
+    "bench-optimum": [],
+    "bench-olive": [],
+}
 OPTIONS = ["--generate-hashes", "--no-emit-index-url", "--no-emit-find-links", "--no-annotate", "--no-header"]
 TARGET = ["--python-version", "3.11", "--python-platform", "x86_64-manylinux_2_36"]
 
