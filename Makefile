@@ -98,7 +98,7 @@ lint: setup ## Check style, types and the arrows between rooms
 BENCH ?= 200 1000
 ROUNDS ?= 1
 SEEDS ?= 5
-.PHONY: bench-operator bench-floor bench-optimize bench-tools test-perf
+.PHONY: bench-operator bench-floor bench-optimize bench-tools bench-auto test-perf
 bench-operator: setup ## Time BENCH objects at once on the operator and on a client without logic, ROUNDS times in turn, then a restart
 	@set -e; for n in $(BENCH); do PYTHONPATH=operator:. .venv/bin/python -m tests.perf.bench both $$n --rounds $(ROUNDS); done
 
@@ -110,6 +110,9 @@ bench-optimize: setup ## Compress MiniLM-L6 on TREC-6 by each technique alone an
 
 bench-tools: setup ## Compare with optimum-onnx and Olive on MiniLM-L6, each in an environment of its own; an hour, and goes on when stopped
 	@PYTHONPATH=operator:.:$$($(PYTHON) -m devcluster.sites worker) .venv/bin/python -m tests.perf.tools $(COMPARE)
+
+bench-auto: setup ## Let auto compress MiniLM-L6 on TREC-6 against the library's recipes; half an hour, and goes on when stopped
+	@PYTHONPATH=operator:.:$$($(PYTHON) -m devcluster.sites worker) .venv/bin/python -m tests.perf.auto $(AUTO)
 
 test-perf: setup ## Count the writes of thirty objects, of idle seconds and of a restart
 	@.venv/bin/python -m pytest -q tests/perf

@@ -28,7 +28,6 @@ INT8 = Step("int8", "Quantize")
 
 def recipes(seed: int) -> dict[str, tuple[Step, ...]]:
     """Name → steps from the source; all begin with the same fine-tuning, whose result in ONNX is the baseline."""
-    adapt = Step("adapt", "FineTune", fine_tune=FineTune(TRAIN, training=Training(epochs=4, seed=seed)))
     alone = {
         BASELINE: (EXPORT,),
         "int8 dynamic": (EXPORT, INT8),
@@ -52,18 +51,25 @@ def recipes(seed: int) -> dict[str, tuple[Step, ...]]:
         (smaller, vocabulary(), EXPORT, INT8),
     )
     ours = alone | dict(zip(TOGETHER[len(LIBRARY) :], combined, strict=True))
-    return {name: (adapt, *steps) for name, steps in ours.items()} | {name: named(name, seed) for name in LIBRARY}
+    return {name: (adapt(seed), *steps) for name, steps in ours.items()} | {name: named(name, seed) for name in LIBRARY}
 
 
 def named(name: str, seed: int) -> tuple[Step, ...]:
     """The steps of a recipe of the library, as a revision would keep them, but with this seed in every training."""
     path = REPO / "charts" / "optimodel" / "files" / "recipes" / f"{name}.yaml"
     recipe = msgspec.convert(yaml.safe_load(path.read_text())["spec"], RecipeSpec)
-    own = Optimization(recipe_ref=RecipeRef(name=name), parameters={"train": TRAIN, "test": "questions/test"})
-    found = resolve("TextClassification", own, recipe)
+    given = {"train": TRAIN, "test": "questions/test"}
+    declared = {parameter.name for parameter in recipe.parameters}
+    parameters = {key: value for key, value in given.items() if key in declared}
+    found = resolve("TextClassification", Optimization(recipe_ref=RecipeRef(name=name), parameters=parameters), recipe)
     if found.problems:
         raise SystemExit(found.problems[0].message)
     return tuple(_seeded(step, seed) for step in found.optimization.steps)
+
+
+def adapt(seed: int) -> Step:
+    """What makes the source the fine-tuned model."""
+    return Step("adapt", "FineTune", fine_tune=FineTune(TRAIN, training=Training(epochs=4, seed=seed)))
 
 
 def _seeded(step: Step, seed: int) -> Step:

@@ -9,11 +9,14 @@ import sys
 
 import msgspec
 import pytest
+from tests import inputs
 from tests.seaweed import free_port
 from tests.worker import jobs, test_pipeline, tiny
 
 from optimodel.api import contract
 from optimodel.api.contract import ExitCode
+from optimodel.api.search import Auto
+from optimodel.api.spec import Gate
 from optimodel.api.steps import FineTune, Prune, Recover, Step, Training
 from optimodel.artifacts import open_store
 from optimodel.worker.follower import follow
@@ -75,8 +78,9 @@ def test_a_job_of_two_processes_publishes_once(tmp_path):
 
 
 def test_the_others_read_words_and_run_steps_that_no_spec_holds(tmp_path, monkeypatch):
-    """A search may call to a step that it made up."""
-    tiny.save("bert", tmp_path / "tagger", ["other", "word"], words=True)
+    """A search may call to a step that it made up, and to it again behind another."""
+    for kind in ("bert", "distilbert"):
+        tiny.save(kind, tmp_path / kind, ["other", "word"], words=True)
     row = json.dumps({"tokens": ["who", "wrote", "word7"], "tags": ["other", "other", "word"]}) + "\n"
     (tmp_path / "rows.jsonl").write_text("".join(row.replace("7", str(i)) for i in range(40)))
     (tmp_path / "store").mkdir()
@@ -85,7 +89,30 @@ def test_the_others_read_words_and_run_steps_that_no_spec_holds(tmp_path, monkey
     training = Training(epochs=1, batch_size=8)
     found = Step("auto-ffn", "Prune", prune=Prune("FFN", "0.5", "d/train", Recover("d/train", training=training)))
     other = Peers(rank=1)
-    call = Call(found, store.publish(tmp_path / "tagger").digest, False)
-    monkeypatch.setattr(other, "calls", lambda: iter([msgspec.json.decode(msgspec.json.encode(call), type=Call)]))
+    said = [msgspec.json.encode(Call(found, store.publish(tmp_path / k).digest, False)) for k in ("bert", "distilbert")]
+    monkeypatch.setattr(other, "calls", lambda: (msgspec.json.decode(call, type=Call) for call in said))
     follow(job, store, tmp_path / "work", {}, 1, other)
-    assert (tmp_path / "work" / "steps" / "auto-ffn").is_dir()
+    assert len([*(tmp_path / "work" / "steps").glob("auto-ffn-*")]) == 2
+
+
+@pytest.mark.timeout(300)
+def test_two_processes_outlive_a_trial_that_fails(tmp_path):
+    """Training text of one class teaches no student; what comes behind it trains in both."""
+    tiny.save("bert", tmp_path / "tiny", ["fish", "place"])
+    jobs.write_rows(tmp_path / "rows.jsonl", [("fish", f"name a fish word{n}") for n in range(40)])
+    jobs.write_rows(tmp_path / "other.jsonl", [("place", f"what is word{n}") for n in range(40)])
+    (tmp_path / "store").mkdir()
+    data = (inputs.dataset(tmp_path), inputs.dataset(tmp_path, "other", "other.jsonl", inputs.PARTS))
+    floor = Gate("alike", "CosineMean", data="other/test", min="-1")
+    auto = Auto("other/train", "Size", train="d", prune=("Layers", "FFN"), trials=7)
+    job = inputs.job(tmp_path, Step("graph", "Export"), auto=auto, gates=(floor,), data=data, processes=2)
+    place = {contract.RENDEZVOUS_ENV: f"127.0.0.1:{free_port()}"}
+    first, other = (
+        jobs.start(job, tmp_path / f"process-{rank}", place | {contract.INDEX_ENV: str(rank)}) for rank in range(2)
+    )
+    code, result, log = first.finish()
+    told, _ = other.process.communicate(timeout=60)
+    assert (code, result.outcome, result.search.trials) == (ExitCode.OK, "Succeeded", 7), log + told
+    assert other.process.returncode == 0, told
+    assert "Search: Layers pruned, " in log and "OneClass: " in log and "auto-layers: OneClass: " in told
+    assert "auto-ffn: called as process 1 of 2" in told

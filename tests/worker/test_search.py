@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import random
+import re
+import signal
 import time
 from pathlib import Path
 
 import msgspec
 import pytest
 from tests import inputs
-from tests.worker import jobs, tiny
+from tests.seaweed import free_port
+from tests.worker import forks, jobs, tiny
 
 from optimodel.api.contract import JobInput, Result
 from optimodel.api.search import Auto
-from optimodel.api.sources import Part, Split
+from optimodel.api.sources import S3, Artifacts, Part, Split
 from optimodel.api.spec import Gate, Shape
 from optimodel.api.steps import Prune, Quantize, Step
 from optimodel.recipes.search import Candidate, feasible
@@ -111,6 +114,43 @@ def test_a_killed_search_goes_on_and_ends_no_worse_than_plain_int8(
     assert [made.name for made in report.lineage] == [s.name for s in again.steps][2:-2]
     page = next((folder / "store").rglob("killed00-e2.html")).read_text()
     assert search.winner in page and "Pareto" in page
+
+
+def holds(store: Path) -> set[str]:
+    """What lies there, but for the reports, which tell latencies."""
+    names = {str(path.relative_to(store)) for path in store.rglob("*") if path.is_file()}
+    return {name for name in names if "/reports/" not in name}
+
+
+@pytest.mark.timeout(300)
+def test_a_search_that_is_killed_while_it_trains_goes_on_from_a_checkpoint(
+    folder: Path, tmp_path: Path, workers: forks.Server
+) -> None:
+    auto = Auto("d/validation", "Size", train="d/train", prune=("Layers",), trials=6)
+
+    def worker(store: str, after: int = 0) -> tuple[int, Result | None, str]:
+        (tmp_path / store).mkdir(exist_ok=True)
+        place = Artifacts(s3=S3(f"file://{tmp_path}/{store}"))
+        wanted = job(folder, "trained0", auto=auto, gates=(ALIKE_AT_ALL,), artifacts=place)
+        work, log = tmp_path / f"work-{store}-{after}", tmp_path / f"{store}-{after}.log"
+        work.mkdir()
+        code = workers.run(forks.Order(str(log), jobs.environment(wanted, work, free_port()), after=after))
+        left = work / "termination-log"
+        return code, msgspec.json.decode(left.read_bytes(), type=Result) if left.exists() else None, log.read_text()
+
+    code, calm, log = worker("calm")
+    assert code == 0 and calm is not None and calm.search is not None, log
+    assert calm.search.winner.startswith("Layers pruned, "), calm.search.reason
+    half = re.search(r"Search: loss .* at step 30 of 60 \(moment (\d+)\)", log)
+    assert half, log
+    code, _, log = worker("killed", int(half[1]))
+    assert code == -signal.SIGKILL and "at step 29 of 60" in log
+    code, ended, log = worker("killed")
+    assert code == 0 and ended is not None, log
+    assert "auto-layers: goes on from a checkpoint" in log and "Search: 5 trials are known" in log
+    assert int(re.findall(r"at step (\d+) of 60", log)[0]) > 30 - forks.INTERVAL
+    assert (ended.search, ended.artifact) == (calm.search, calm.artifact)
+    assert holds(tmp_path / "killed") == holds(tmp_path / "calm"), "the same bytes, and no checkpoint is left"
 
 
 @pytest.mark.timeout(300)

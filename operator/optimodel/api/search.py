@@ -20,8 +20,9 @@ class Auto(Struct, frozen=True):
     objective: Objective = "Latency"
     train: str | None = None
     """Data that candidates learn from (calibration, pruning); left out = those that need any are not tried."""
-    prune: tuple[Literal["FFN", "Vocabulary"], ...] = ()
-    """How candidates may also be pruned."""
+    prune: tuple[Literal["FFN", "Layers", "Vocabulary"], ...] = ()
+    """How candidates may also lose some of the model: half of the feed-forward neurons, every other layer (both recovered by
+    training), the tokens that `train` never uses."""
     trials: int = 16
     timeout: str = "30m"
     """No trial begins after this time of searching, over all attempts."""

@@ -33,14 +33,14 @@ def refuse(s: Snapshot, wanted: Target | None) -> Refusal | None:
 
 def _refusals(s: Snapshot) -> Iterator[Refusal]:
     o = s.spec.optimization
-    for problem in rules.check(s.spec.task, o.steps, o.gates, s.spec.data, o.target):
+    for problem in (
+        *search.check(o.auto, s.spec.task, o.steps, o.gates, s.spec.data),
+        *rules.check(s.spec.task, o.steps, o.gates, s.spec.data, o.target),
+    ):
         yield Refusal(problem.reason, problem.message + _origin(s))
-    searched = o.auto is not None and "FFN" in o.auto.prune  # recovers by training
-    if o.processes > 1 and not searched and not any(map(trains, o.steps)):
+    if o.processes > 1 and not any(map(trains, (*o.steps, *search.prunings(o.auto)))):
         text = f"spec.optimization.processes is {o.processes}, but no step trains. Set it to 1, or add one that does."
         yield Refusal("SettingUnused", text)
-    for problem in search.check(o.auto, s.spec.task, o.steps, o.gates, s.spec.data):
-        yield Refusal(problem.reason, problem.message + _origin(s))
     yield from _durations(s)
     yield from _router(s)
     yield from _runtime(s)

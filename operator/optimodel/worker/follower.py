@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from optimodel.api.contract import JobInput
+from optimodel.api.contract import ExitCode, JobInput
 from optimodel.artifacts import Store
 from optimodel.artifacts.manifest import scan
 
@@ -19,7 +19,8 @@ from .tasks import KINDS
 
 
 def follow(job: JobInput, store: Store, work: Path, environ: Mapping[str, str], threads: int, peers: Peers) -> None:
-    """Until the first process has no more for us. Raises `Failure` and `StoreError`."""
+    """Until the first process has no more for us. What fails of the step itself fails there too, and of a search it is a trial
+    that is over. Raises `Failure` and `StoreError`."""
     shelf = Shelf(job.data, environ, KINDS[job.task].reader)
     for call in peers.calls():
         name = call.step.name
@@ -27,7 +28,13 @@ def follow(job: JobInput, store: Store, work: Path, environ: Mapping[str, str], 
         context = steps.Context(
             job.task, threads, work, lambda *_: None, shelf.rows, work / "checkpoints" / name, peers=peers
         )
-        steps.run(call.step, _input(call, job, store, work, environ), work / "steps" / name, context)
+        source, out = _input(call, job, store, work, environ), work / "steps" / f"{name}-{call.input[7:19]}"
+        try:
+            steps.run(call.step, source, out, context)
+        except Failure as failure:
+            if failure.code == ExitCode.WORLD or job.auto is None:
+                raise
+            log(f"{name}: {failure.reason}: {failure.message}")
 
 
 def _input(call: Call, job: JobInput, store: Store, work: Path, environ: Mapping[str, str]) -> Path:

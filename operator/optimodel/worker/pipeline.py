@@ -61,8 +61,8 @@ class Pipeline:
     def _check(self) -> None:
         job = self.job
         problems = (
-            *recipes.check(job.task, job.steps, job.gates, job.data),
             *search.check(job.auto, job.task, job.steps, job.gates, job.data),
+            *recipes.check(job.task, job.steps, job.gates, job.data),
         )
         if problems:
             raise Failure(problems[0].reason, problems[0].message)

@@ -13,8 +13,10 @@ from optimodel.api.search import SearchResult
 from .world import SPEC, World, result
 
 PARTS = [{"name": name, "percent": 30} for name in ("train", "validation", "test")]
+GRAPH = {"name": "graph", "type": "Export"}
+AWARE = {"name": "aware", "type": "QAT", "qat": {"data": "q/train"}}
 OPTIMIZATION: dict[str, Any] = {
-    "steps": [{"name": "graph", "type": "Export"}],
+    "steps": [GRAPH],
     "auto": {"validation": "q/validation"},
     "gates": [
         {"name": "alike", "metric": "CosineMean", "data": "q/test", "min": "0.98"},
@@ -96,6 +98,8 @@ def test_an_illegal_search_is_refused_before_a_pod_exists() -> None:
     for changes, reason in (
         ({"gates": OPTIMIZATION["gates"][1:]}, "FloorMissing"),
         ({"auto": {"validation": "q/test"}}, "DataNotHeldOut"),
+        ({"steps": [AWARE, GRAPH]}, "SearchConflict"),
+        ({"steps": [AWARE, GRAPH, {"name": "int8", "type": "Quantize"}]}, "SearchConflict"),
         ({"auto": {"validation": "q/validation", "timeout": "2h"}}, "InvalidDuration"),
     ):
         w = World(with_auto(**changes))
@@ -105,7 +109,8 @@ def test_an_illegal_search_is_refused_before_a_pod_exists() -> None:
 
 
 def test_a_search_that_trains_may_do_so_in_several_processes() -> None:
-    auto = OPTIMIZATION["auto"] | {"train": "q/train", "prune": ["FFN"]}
-    w = World(AUTO | {"optimization": OPTIMIZATION | {"auto": auto, "processes": 2}})
-    w.settle()
-    assert len(w.names("Job")) == 1 and not w.condition("Stalled")
+    for prune, refused in (("FFN", False), ("Layers", False), ("Vocabulary", True)):
+        auto = OPTIMIZATION["auto"] | {"train": "q/train", "prune": [prune]}
+        w = World(AUTO | {"optimization": OPTIMIZATION | {"auto": auto, "processes": 2}})
+        w.settle()
+        assert w.condition("Stalled", "True", "SettingUnused") == refused == (not w.names("Job"))

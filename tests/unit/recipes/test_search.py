@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from optimodel import recipes
 from optimodel.api.search import Auto
 from optimodel.api.sources import S3, Dataset, Part, Split
-from optimodel.api.spec import Gate, Target
-from optimodel.api.steps import Distill, FineTune, Prune, Quantize, Step
+from optimodel.api.spec import Gate
+from optimodel.api.steps import QAT, Distill, FineTune, Prune, Quantize, Step
 from optimodel.recipes import gates, search
 from optimodel.recipes.gates import Key, Measurement
 from optimodel.recipes.search import (
@@ -30,12 +31,22 @@ from optimodel.recipes.search import (
     Part as PartOf,
 )
 from optimodel.recipes.search.choice import NOISE
-from optimodel.recipes.search.space import FULL, METHODS
+from optimodel.recipes.search.space import FULL, INSTEAD, METHODS
 
 VALIDATION = "q/validation"
-AUTO = Auto(VALIDATION, train="q/train", prune=("FFN", "Vocabulary"))
+TRAIN = "q/train"
+AUTO = Auto(VALIDATION, train=TRAIN, prune=("FFN", "Vocabulary"))
+PRUNINGS = ("Layers", "FFN", "Vocabulary")
+QUESTIONS = Dataset(
+    "q", s3=S3("s3://d/q.jsonl"), split=Split((Part("train", 60), Part("validation", 20), Part("test", 20)))
+)
+COPY = Dataset("copy", s3=S3("s3://d/q.jsonl"))
+GRAPH = Step("graph", "Export")
+SMALL = Step("small", "Distill", distill=Distill(TRAIN))
 BASE_BYTES = 1_000_000
 FEW, ALL = 64, 400
+LEAVES = 40
+"""Candidates of a whole tree at most: a search is to end by itself within an hour or so."""
 PARTS = ("Embeddings", "Attention", "FFNDown")
 
 
@@ -142,16 +153,18 @@ worlds = st.builds(
     seconds=st.floats(0.1, 30),
 )
 budgets = st.builds(Budget, trials=st.integers(1, 40), seconds=st.floats(1, 600))
+
+
+def space_of(auto: Auto, *fixed: Step) -> Space:
+    """The tree behind these steps and an Export."""
+    return Space(auto, "TextClassification", (*fixed, GRAPH), (QUESTIONS, COPY))
+
+
 spaces = st.builds(
-    Space,
-    st.builds(
-        lambda prune, train, seed: msgspec.structs.replace(AUTO, prune=prune if train else (), train=train, seed=seed),
-        st.sampled_from([(), ("FFN",), ("Vocabulary",), ("FFN", "Vocabulary")]),
-        st.sampled_from([None, "q/train"]),
-        st.integers(0, 5),
-    ),
-    st.just(Target()),
-    st.booleans(),
+    lambda given, train, seed: space_of(Auto(VALIDATION, train=train, prune=given[0], seed=seed), *given[1]),
+    st.sampled_from([(PRUNINGS, ()), (PRUNINGS[:1], ()), (PRUNINGS[1:], ()), (PRUNINGS[1:], (SMALL,)), ((), (SMALL,))]),
+    st.sampled_from([None, TRAIN]),
+    st.integers(0, 5),
 )
 
 
@@ -178,6 +191,15 @@ def test_the_winner_holds_the_floor_is_on_the_front_and_cost_no_more_than_the_bu
     assert choice.winner.value <= min(v for v in proved if v is not None) * (1 + NOISE), "noise aside none was faster"
 
 
+@settings(max_examples=60)
+@given(world=worlds, space=spaces)
+def test_the_tree_stays_small_and_holds_what_is_legal(world: World, space: Space) -> None:
+    findings = world.run(space, search.ENDLESS)
+    assert len(trials(findings)) <= LEAVES
+    for name, candidate in candidates(space, findings).items():
+        assert not recipes.check("TextClassification", candidate.steps(space.fixed), (), space.data), name
+
+
 @settings(max_examples=40)
 @given(world=worlds, space=spaces, budget=budgets, cut=st.integers(0, 60))
 def test_a_search_that_was_killed_ends_like_one_that_was_not(
@@ -198,7 +220,7 @@ def world(floor: float = 0.985, *, bars: tuple[Gate, ...] = (), **changes: Truth
     return World(methods, floor, bars=bars)
 
 
-SPACE = Space(Auto(VALIDATION, train="q/train"), Target())
+SPACE = space_of(Auto(VALIDATION, train=TRAIN))
 
 
 def test_noise_goes_to_the_smaller_and_then_to_the_simpler() -> None:
@@ -235,7 +257,7 @@ def test_precision_helps_no_model_that_is_too_large() -> None:
 
 
 def test_pruning_follows_what_is_feasible_and_a_longer_one_the_shorter() -> None:
-    space = Space(AUTO, Target())
+    space = space_of(AUTO)
     held = trials(world().run(space, search.ENDLESS))
     assert "FFN pruned, Vocabulary pruned, dynamic-int8" in [o.candidate for o in held]
     w = World(PLAIN, 0.985, pruning=Truth(0.1, 0.5, 0.5))
@@ -244,15 +266,46 @@ def test_pruning_follows_what_is_feasible_and_a_longer_one_the_shorter() -> None
     assert not [n for n in names if n.startswith("FFN pruned, Vocabulary")], "it was too much already"
 
 
+def test_what_stands_in_for_a_method_is_tried_where_that_falls_short() -> None:
+    names = [o.candidate for o in trials(world().run(SPACE, search.ENDLESS))]
+    assert not set(names) & set(INSTEAD.values()), "as small, no faster, and nobody misses anything"
+    w = world(weights_int4=Truth(0.03, 0.16, 0.9), gptq_int4=Truth(0.01, 0.16, 0.9), float16=Truth(0.5, 0.5, 0.9))
+    findings = w.run(SPACE, search.ENDLESS)
+    names = [o.candidate for o in trials(findings)]
+    assert names[5:] == ["gptq-int4", "bfloat16"] or names[5:] == ["bfloat16", "gptq-int4"], "both hold the floor"
+    chosen = candidates(SPACE, findings)["gptq-int4"].quantize
+    assert chosen == Quantize("GPTQ", bits=4, data=TRAIN)
+    assert search.choose([o for o in findings if o.candidate == "gptq-int4"], "Size").winner is not None
+    coarse = world(
+        weights_int4=Truth(0.06, 0.16, 0.9), gptq_int4=Truth(0.03, 0.16, 0.9), awq_int4=Truth(0.04, 0.16, 0.9)
+    )
+    findings = coarse.run(SPACE, search.ENDLESS)
+    assert [o.candidate for o in trials(findings)][5:] == ["gptq-int4", "awq-int4", "gptq-int4 except FFNDown"]
+    no_text = space_of(Auto(VALIDATION))
+    assert "gptq-int4" not in [o.candidate for o in trials(coarse.run(no_text, search.ENDLESS))], "it calibrates"
+
+
+def test_every_other_layer_is_taught_before_anything_else_is_pruned() -> None:
+    space = space_of(Auto(VALIDATION, train=TRAIN, prune=("Vocabulary", "Layers"), seed=3))
+    findings = world().run(space, search.ENDLESS)
+    assert search.choose(findings, "Latency").winner.candidate.startswith("Layers pruned, Vocabulary pruned, ")
+    name = next(o.candidate for o in trials(findings) if o.candidate.startswith("Layers pruned, "))
+    found = candidates(space, findings)[name]
+    tune = Step("adapt", "FineTune", fine_tune=FineTune(TRAIN))
+    steps = found.steps((tune, GRAPH))
+    assert [step.type for step in steps] == ["FineTune", "Distill", "Export", "Quantize"]
+    assert steps[1].distill.training.seed == 3
+
+
 def test_the_seed_draws_the_order_and_what_promises_most_comes_first() -> None:
     def order(seed: int) -> list[str]:
-        return [c.method for c in Space(Auto(VALIDATION, train="q/train", seed=seed), Target(), True).leaves()]
+        return [c.method for c in space_of(Auto(VALIDATION, train=TRAIN, seed=seed), SMALL).leaves]
 
     assert order(0) == order(0)
     assert len({tuple(order(seed)) for seed in range(9)}) > 1
     assert all(set(order(seed)[:2]) == {"dynamic-int8", "static-int8"} for seed in range(9))
     assert order(0)[-1] == FULL
-    without = [c.method for c in Space(Auto(VALIDATION), Target()).leaves()]
+    without = [c.method for c in space_of(Auto(VALIDATION)).leaves]
     assert "static-int8" not in without and FULL not in without, "no data to calibrate on; and fp32 is the baseline"
 
 
@@ -273,24 +326,24 @@ def test_nothing_feasible_and_nothing_gained_keep_the_baseline_and_say_why() -> 
     assert search.choose([], "Size").winner is None
 
 
-QUESTIONS = Dataset(
-    "q", s3=S3("s3://d/q.jsonl"), split=Split((Part("train", 60), Part("validation", 20), Part("test", 20)))
-)
-COPY = Dataset("copy", s3=S3("s3://d/q.jsonl"))
-GRAPH = Step("graph", "Export")
+THIN = Step("thin", "Prune", prune=Prune("FFN"))
+TUNED = Step("adapt", "FineTune", fine_tune=FineTune(TRAIN, "PromptTuning"))
+AWARE = Step("aware", "QAT", qat=QAT(TRAIN))
 FLOOR = Gate("loss", "Accuracy", data="q/test", max_drop="0.01")
 
 
 def reasons(auto: Auto = AUTO, steps: tuple[Step, ...] = (GRAPH,), bars: tuple[Gate, ...] = (FLOOR,)) -> list[str]:
     problems = search.check(auto, "TextClassification", steps, bars, (QUESTIONS, COPY))
     assert all(p.message.endswith(".") for p in problems)
-    return [p.reason for p in problems]
+    return [*dict.fromkeys(p.reason for p in problems)]
 
 
 def test_a_legal_search_has_no_problem() -> None:
     tune = Step("adapt", "FineTune", fine_tune=FineTune("q/train"))
     small = Step("small", "Distill", distill=Distill("q/train"))
     assert reasons() == reasons(steps=(tune, small, GRAPH)) == reasons(Auto(VALIDATION)) == []
+    layers = Auto(VALIDATION, train=TRAIN, prune=("Layers",))
+    assert reasons(layers, (TUNED, GRAPH)) == [], "a student reads no virtual tokens"
     assert search.check(None, "TextClassification", (GRAPH,), (), ()) == ()
 
 
@@ -300,7 +353,11 @@ def test_a_legal_search_has_no_problem() -> None:
         ({"bars": ()}, "FloorMissing"),
         ({"bars": (Gate("size", "SizeRatio", max="0.4"),)}, "FloorMissing"),
         ({"steps": (GRAPH, Step("int8", "Quantize"))}, "SearchConflict"),
-        ({"steps": (Step("thin", "Prune", prune=Prune("FFN")), GRAPH)}, "SearchConflict"),
+        ({"steps": (THIN, GRAPH)}, "SearchConflict"),
+        ({"steps": (SMALL, GRAPH), "auto": Auto(VALIDATION, train=TRAIN, prune=("Layers",))}, "SearchConflict"),
+        ({"steps": (THIN, GRAPH), "auto": Auto(VALIDATION, train=TRAIN, prune=("Layers",))}, "SearchConflict"),
+        ({"steps": (TUNED, GRAPH)}, "SearchConflict"),
+        ({"steps": (AWARE, GRAPH)}, "SearchConflict"),
         ({"steps": (Step("auto-graph", "Export"),)}, "SearchConflict"),
         ({"auto": Auto("q/dev")}, "SearchDataUnknown"),
         ({"auto": Auto(VALIDATION, train="nope")}, "SearchDataUnknown"),

@@ -3,7 +3,7 @@
 from .choice import Choice, choose, finalist, front
 from .findings import Finding, Observation, Part, Sensitivity, feasible, quality
 from .rules import check
-from .space import Candidate, Space, excluding
+from .space import Candidate, Space, excluding, prunings
 from .trials import ENDLESS, Budget, Ranking, next_trial, tree
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "finalist",
     "front",
     "next_trial",
+    "prunings",
     "quality",
     "tree",
 ]

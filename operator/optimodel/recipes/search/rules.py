@@ -12,16 +12,20 @@ from optimodel.api.steps import Step
 from ..data import gate_dataset, known, overlap, read_by
 from ..problem import Problem
 from ..rules import DATA_METRICS
-from .space import PREFIX
+from ..rules import check as check_steps
+from .space import PREFIX, Candidate, Space, prunings
 
 
 def check(
     auto: Auto | None, task: Task, steps: Sequence[Step], gates: Sequence[Gate], data: Sequence[Dataset]
 ) -> tuple[Problem, ...]:
-    """Every problem of the search, beyond those that `recipes.check` finds in steps and gates; empty = legal."""
+    """Every problem of the search; empty = legal. What `recipes.check` finds in steps and gates comes behind it: a `QAT` would be
+    told there to add the very Quantize that is refused here."""
     if auto is None:
         return ()
-    return (*_floor(task, gates), *_steps(auto, steps), *_data(auto, steps, gates, data))
+    space = Space(auto, task, tuple(steps), tuple(data))
+    conflicts = tuple(_steps(steps)) or tuple(_prunings(space))
+    return (*conflicts, *_floor(task, gates), *_data(auto, steps, gates, data))
 
 
 def _floor(task: Task, gates: Sequence[Gate]) -> Iterator[Problem]:
@@ -36,18 +40,33 @@ def _floor(task: Task, gates: Sequence[Gate]) -> Iterator[Problem]:
         yield Problem("FloorMissing", message)
 
 
-def _steps(auto: Auto, steps: Sequence[Step]) -> Iterator[Problem]:
+def _steps(steps: Sequence[Step]) -> Iterator[Problem]:
     for step in steps:
         if step.type == "Quantize":
             message = (
                 f"Step {step.name!r} quantizes, and optimization.auto is to find out how. Remove the one or the other."
             )
             yield Problem("SearchConflict", message)
-        elif step.prune is not None and step.prune.method in auto.prune:
-            message = f"Step {step.name!r} prunes by {step.prune.method}, which auto.prune names too. Remove the one or the other."
+        elif step.type == "QAT":
+            message = (
+                f"Step {step.name!r} trains for one way to quantize, and optimization.auto is to find out which. Remove the one or "
+                "the other: with QAT, add the Quantize that it trains for."
+            )
             yield Problem("SearchConflict", message)
         elif step.name.startswith(PREFIX):
             message = f"Step {step.name!r}: names that begin with {PREFIX!r} are those of the steps that auto finds. Name it otherwise."
+            yield Problem("SearchConflict", message)
+
+
+def _prunings(space: Space) -> Iterator[Problem]:
+    """Whether each way to prune goes with the steps of the user, if those are legal by themselves."""
+    legal = space.auto.train in known(space.data) and not check_steps(space.task, space.fixed, (), space.data)
+    for step in prunings(space.auto) if legal else ():
+        if problems := space.problems(Candidate("", (step,))):
+            message = (
+                f"auto.prune asks for the step {step.name!r}, which does not go with yours. Take it out of auto.prune, or remove "
+                f"the step that is in its way: {problems[0].message}"
+            )
             yield Problem("SearchConflict", message)
 
 

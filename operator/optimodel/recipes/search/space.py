@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import chain, combinations
 
 import msgspec
 
 from optimodel.api.search import Auto, Objective
-from optimodel.api.spec import Target
-from optimodel.api.steps import Prune, Quantize, Recover, Step, Training
+from optimodel.api.sources import Dataset
+from optimodel.api.spec import Target, Task
+from optimodel.api.steps import Distill, Prune, Quantize, Recover, Step, Training
+
+from ..problem import Problem
+from ..rules import check
+from ..settings import CALIBRATED
 
 PREFIX = "auto-"
 """Names of steps that a search adds begin so."""
@@ -23,10 +29,15 @@ METHODS: Mapping[str, Mapping[str, Quantize]] = {
         "static-int8": Quantize("Static"),
         "weights-int8": Quantize("WeightOnly"),
         "weights-int4": Quantize("WeightOnly", bits=4),
+        "gptq-int4": Quantize("GPTQ", bits=4),
+        "awq-int4": Quantize("AWQ", bits=4),
         "float16": Quantize("Float16"),
+        "bfloat16": Quantize("BFloat16"),
     }
 }
 """By device, how a graph can be quantized for it."""
+INSTEAD: Mapping[str, str] = {"weights-int4": "gptq-int4", "gptq-int4": "awq-int4", "float16": "bfloat16"}
+"""What is as small as a method and no faster, but answers otherwise: worth a trial only where that method falls short."""
 PROMISING: Mapping[Objective, frozenset[str]] = {
     "Latency": frozenset({"dynamic-int8", "static-int8"}),
     "Throughput": frozenset({"dynamic-int8", "static-int8"}),
@@ -34,6 +45,9 @@ PROMISING: Mapping[Objective, frozenset[str]] = {
     "Cost": frozenset({"dynamic-int8", "static-int8", "weights-int4"}),
 }
 """Tried before the others: weights alone in fewer bits save bytes, not time (docs/techniques/quantize.md)."""
+SOFT = "0.9"
+TEACHING = Training(epochs=12, learning_rate="0.0003")
+"""Every other layer stays, and is taught by the model before: many epochs, since each is cheap (docs/benchmarks.md)."""
 FFN_KEEP = "0.5"
 RECOVERY = Training(epochs=4, learning_rate="0.0002")
 """Half of the feed-forward neurons stay, and are trained towards the model before."""
@@ -51,7 +65,7 @@ class Candidate:
     @property
     def name(self) -> str:
         """For people, and unique in a search."""
-        pruned = (f"{step.prune.method} pruned, " for step in self.prune if step.prune)
+        pruned = (f"{step.prune.method if step.prune else 'Layers'} pruned, " for step in self.prune)
         kept = f" except {', '.join(self.quantize.exclude)}" if self.quantize and self.quantize.exclude else ""
         return "".join((*pruned, self.method, kept))
 
@@ -68,39 +82,66 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Space:
-    """The tree of one search. `compressed` = the user's own steps make the model smaller already."""
+    """The tree of one search: behind the `fixed` steps of the user, of which the last is the Export, what the rules of steps allow
+    for the task and the target."""
 
     auto: Auto
-    target: Target
-    compressed: bool = False
+    task: Task
+    fixed: tuple[Step, ...]
+    data: tuple[Dataset, ...]
+    target: Target = field(default_factory=Target)
 
+    @cached_property
     def leaves(self) -> tuple[Candidate, ...]:
-        """Every method plain, those that promise most first, each half in an order drawn by the seed; at the end the graph
-        as it is, if it is smaller than the baseline. Static needs data to calibrate on."""
+        """Every method plain, but for those that only stand in for another: those that promise most first, each half in an order
+        drawn by the seed; at the end the graph as it is, if the user's own steps made it smaller than the baseline."""
         chance = random.Random(self.auto.seed)
-        known = METHODS[self.target.device]
-        usable = [name for name in known if known[name].method != "Static" or self.auto.train is not None]
-        chance.shuffle(usable)
-        usable.sort(key=lambda name: name not in PROMISING[self.auto.objective])
-        found = [Candidate(name, quantize=self._with_data(known[name])) for name in usable]
-        return (*found, *([Candidate(FULL)] if self.compressed else ()))
+        names = [name for name in METHODS[self.target.device] if name not in INSTEAD.values()]
+        chance.shuffle(names)
+        names.sort(key=lambda name: name not in PROMISING[self.auto.objective])
+        found = (candidate for name in names if (candidate := self._plain(name)))
+        compressed = any(step.type in ("Distill", "Prune") for step in self.fixed)
+        return (*found, *([Candidate(FULL)] if compressed else ()))
 
-    def _with_data(self, settings: Quantize) -> Quantize:
-        return msgspec.structs.replace(settings, data=self.auto.train) if settings.method == "Static" else settings
+    def line(self, leaf: Candidate) -> Iterator[Candidate]:
+        """A leaf, then what stands in for it, then what stands in for that."""
+        found: Candidate | None = leaf
+        while found is not None:
+            yield found
+            name = INSTEAD.get(found.method)
+            found = self._plain(name) if name else None
 
+    def _plain(self, name: str) -> Candidate | None:
+        """A method, if it is legal here and has the data that it calibrates on."""
+        settings = METHODS[self.target.device][name]
+        if settings.method in CALIBRATED:
+            settings = msgspec.structs.replace(settings, data=self.auto.train)
+        candidate = Candidate(name, quantize=settings)
+        return None if self.problems(candidate) else candidate
+
+    def problems(self, candidate: Candidate) -> tuple[Problem, ...]:
+        """Why the rules of steps refuse it; empty = legal."""
+        return check(self.task, candidate.steps(self.fixed), (), self.data, self.target)
+
+    @cached_property
     def prunings(self) -> tuple[tuple[Step, ...], ...]:
-        """Ways to prune, none left out: a longer one begins with a shorter one, and shares what that made."""
-        steps = [self._prune(method) for method in ("FFN", "Vocabulary") if method in self.auto.prune]
+        """Ways to prune, none left out: the shorter ones first, whose results the longer ones share."""
+        steps = tuple(prunings(self.auto))
         return tuple(chain.from_iterable(combinations(steps, n) for n in range(1, len(steps) + 1)))
 
-    def _prune(self, method: str) -> Step:
-        train = self.auto.train
-        assert train is not None, "refused by `rules.check`"
-        if method == "Vocabulary":
-            return Step(f"{PREFIX}vocabulary", "Prune", prune=Prune("Vocabulary", data=train))
-        training = msgspec.structs.replace(RECOVERY, seed=self.auto.seed)
-        settings = Prune("FFN", FFN_KEEP, train, Recover(train, training=training))
-        return Step(f"{PREFIX}ffn", "Prune", prune=settings)
+
+def prunings(auto: Auto | None) -> Iterator[Step]:
+    """Each way to prune that `auto.prune` names, in the order of steps. Without training text there is none."""
+    if auto is None or auto.train is None:
+        return
+    train, training = auto.train, msgspec.structs.replace(RECOVERY, seed=auto.seed)
+    if "Layers" in auto.prune:
+        teaching = msgspec.structs.replace(TEACHING, seed=auto.seed)
+        yield Step(f"{PREFIX}layers", "Distill", distill=Distill(train, soft=SOFT, training=teaching))
+    if "FFN" in auto.prune:
+        yield Step(f"{PREFIX}ffn", "Prune", prune=Prune("FFN", FFN_KEEP, train, Recover(train, training=training)))
+    if "Vocabulary" in auto.prune:
+        yield Step(f"{PREFIX}vocabulary", "Prune", prune=Prune("Vocabulary", data=train))
 
 
 def pruned(candidate: Candidate, prune: tuple[Step, ...]) -> Candidate:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations, pairwise, product
 
-from .findings import Finding, Observation, Sensitivity, coarse, cost, feasible
+from .findings import Finding, Observation, Sensitivity, coarse, cost, feasible, merit
 from .space import Candidate, Space, excluding, pruned
 
 MAX_EXCLUDED = 3
 """Parts that may keep their precision."""
+PRUNED = 2
+"""Candidates that are also tried with less of the model: all of them share the trainings, but not the time of their trials."""
 
 
 @dataclass(frozen=True)
@@ -42,42 +45,70 @@ def next_trial(space: Space, findings: Sequence[Finding], budget: Budget) -> Can
 
 
 def tree(space: Space, findings: Sequence[Finding]) -> Iterator[Candidate | Ranking]:
-    """The candidates as far as the findings let them grow, in the order of their trials: every plain method; what is feasible with
-    less of the model, the best first; what misses the floor by its answers with more precision."""
+    """The candidates as far as the findings let them grow, in the order of their trials: every plain method, and what stands in for
+    those that fall short; the best of what is feasible, with less of the model; what misses the floor by its answers, with more
+    precision. Where only that helped, it is what loses some of the model. What was grown once stays."""
     observed = {f.candidate: f for f in findings if isinstance(f, Observation)}
     ranked = {f.method: f.ranked for f in findings if isinstance(f, Sensitivity)}
-    leaves = space.leaves()
-    yield from leaves
-    finer = [tuple(_finer(leaf, observed, ranked)) for leaf in leaves]
-    found = [c for c in (*leaves, *(c for each in finer for c in each)) if isinstance(c, Candidate)]
-    good = [c for c in found if feasible(observed.get(c.name))]
-    for candidate in sorted(good, key=lambda c: cost(observed[c.name].value)):
-        yield from _less(space, candidate, observed)
-    for each in finer:
-        yield from each
+    yield from space.leaves
+    plain = list(space.leaves)
+    for leaf in space.leaves:
+        for one, other in pairwise(space.line(leaf)):
+            if not _short(observed.get(one.name)):
+                break
+            plain.append(other)
+            yield other
+    best = _best(plain, observed)
+    yield from _less(space, best, observed)
+    finer: list[Candidate] = []
+    for candidate in _to_refine(space, observed):
+        for found in _finer(candidate, observed, ranked):
+            yield found
+            finer += [found] if isinstance(found, Candidate) else []
+    if not best:
+        yield from _less(space, _best(finer, observed), observed)
 
 
-def _less(space: Space, candidate: Candidate, observed: Mapping[str, Observation]) -> Iterator[Candidate]:
-    """The candidate behind each pruning, unless the pruning that it begins with was too much."""
-    for prune in space.prunings():
-        before = observed.get(pruned(candidate, prune[:-1]).name)
-        if before is None or (before.stage != "Failed" and not coarse(before)):
+def _short(found: Observation | None) -> bool:
+    """Whether a method could not be used, or misses the floor by its answers."""
+    return found is not None and (found.stage == "Failed" or coarse(found))
+
+
+def _best(candidates: Sequence[Candidate], observed: Mapping[str, Observation]) -> list[Candidate]:
+    """The few feasible ones that are best by the objective."""
+    good = [c for c in candidates if feasible(observed.get(c.name))]
+    return sorted(good, key=lambda c: cost(observed[c.name].value))[:PRUNED]
+
+
+def _less(space: Space, best: Sequence[Candidate], observed: Mapping[str, Observation]) -> Iterator[Candidate]:
+    """Each candidate behind each pruning, unless a part of that pruning was too much already."""
+    for candidate, prune in product(best, space.prunings):
+        parts = [observed.get(pruned(candidate, part).name) for part in combinations(prune, len(prune) - 1) if part]
+        if not any(map(_short, parts)):
             yield pruned(candidate, prune)
 
 
+def _to_refine(space: Space, observed: Mapping[str, Observation]) -> Iterator[Candidate]:
+    """Of each method and what stands in for it, what answered better, if neither holds the floor."""
+    for leaf in space.leaves:
+        line = [c for c in space.line(leaf) if c.name in observed]
+        if line and not any(feasible(observed[c.name]) for c in line):
+            yield max(line, key=lambda c: merit(observed[c.name].screen))
+
+
 def _finer(
-    leaf: Candidate, observed: Mapping[str, Observation], ranked: Mapping[str, Sequence[str]]
+    plain: Candidate, observed: Mapping[str, Observation], ranked: Mapping[str, Sequence[str]]
 ) -> Iterator[Candidate | Ranking]:
     """A method that misses the floor, with ever more of the parts that suffer most in full precision."""
-    candidate = leaf
+    candidate = plain
     for count in range(1, MAX_EXCLUDED + 1):
         if candidate.quantize is None or not coarse(observed.get(candidate.name)):
             return
-        if leaf.method not in ranked:
-            yield Ranking(leaf)
+        if plain.method not in ranked:
+            yield Ranking(plain)
             return
-        parts = ranked[leaf.method][:count]
+        parts = ranked[plain.method][:count]
         if len(parts) < count:
             return
-        candidate = excluding(leaf, parts)
+        candidate = excluding(plain, parts)
         yield candidate

@@ -25,8 +25,8 @@ from .. import steps as techniques
 from ..board import log
 from .bench import Bench, Told
 
-REVISION = 1
-"""Raise it when the same trials would be measured otherwise: older findings are then not used."""
+REVISION = 2
+"""Raise it when the same trials would be measured otherwise, or the tree grows otherwise: older findings are then not used."""
 TOOLS = ("onnxruntime", "tokenizers", "numpy")
 """What measures."""
 
@@ -54,8 +54,8 @@ class Search:
     def __init__(self, bench: Bench, store: Store, origin: str, data_digest: str, report: Told) -> None:
         self.bench, self.auto, self.store, self._report = bench, bench.auto, store, report
         self._place = f"searches/{self._key(origin, data_digest)}.json"
-        compressed = any(step.type in ("Distill", "Prune") for step in bench.job.steps)
-        self.space = search.Space(self.auto, Target(shapes=bench.job.shapes), compressed)
+        job = bench.job
+        self.space = search.Space(self.auto, job.task, job.steps, job.data, Target(shapes=job.shapes))
         self.budget = search.Budget(self.auto.trials, seconds(self.auto.timeout))
         self.findings: list[Finding] = list((store.read(self._place, Record) or Record()).findings)
 
