@@ -118,13 +118,14 @@ def _cure(code: int | None) -> Cure:
 
 
 def _telling(mine: Iterable[Manifest]) -> list[Manifest]:
-    """The Job's pods by index; those that only tell of another's end come last, so that the cause is heard first."""
+    """The Job's pods, those first that tell of a cause, then those that left nothing, and last those that only tell of another's
+    end; each by index. The first that failed decides what helps."""
 
-    def last(pod: Manifest) -> bool:
+    def rank(pod: Manifest) -> int:
         left = _left(pod)
-        return left is not None and left.reason in CONSEQUENCES
+        return 1 if left is None else 2 if left.reason in CONSEQUENCES else 0
 
-    return sorted(mine, key=lambda pod: (last(pod), pods.index(pod)))
+    return sorted(mine, key=lambda pod: (rank(pod), pods.index(pod)))
 
 
 def _result(mine: Sequence[Manifest]) -> Result | None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import msgspec
+import pytest
+
 from .world import ROUTER, SPEC, World, result
 
 
@@ -86,19 +89,19 @@ def test_suspend_stops_the_job_and_keeps_serving() -> None:
     assert not any(c["type"] == "Suspended" for c in w.status["conditions"])
 
 
-def test_a_batch_variant_model_is_served_one_by_one_and_says_so() -> None:
-    w = World()
+@pytest.mark.parametrize("asked", [32, 1])
+def test_a_batch_variant_model_is_served_one_by_one_and_says_so(asked: int) -> None:
+    w = World(SPEC | {"serving": {"batching": {"maxBatchSize": asked}}})
     w.settle()
     found = result()
-    import msgspec
-
     w.end_job(msgspec.structs.replace(found, artifact=msgspec.structs.replace(found.artifact, max_batch_size=1)))
     w.start_pods()
     env = w.get("Deployment", w.names("Deployment")[0])["spec"]["template"]["spec"]["initContainers"][0]["env"][0][
         "value"
     ]
     assert '"maxBatchSize":1' in env
-    assert w.condition("BatchLimited", "True", "BatchVariant") and w.condition("Ready")
+    assert w.condition("BatchLimited", "True", "BatchVariant") == (asked > 1), "who asks for one loses nothing"
+    assert w.condition("Ready")
 
 
 def test_the_job_that_did_the_work_stays_for_its_logs() -> None:

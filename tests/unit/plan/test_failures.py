@@ -7,8 +7,8 @@ import json
 import msgspec
 import pytest
 
-from optimodel.api.contract import GateResult, Result
-from optimodel.snapshot import MODEL
+from optimodel.api.contract import GateResult, Progress, Result, StepProgress
+from optimodel.snapshot import MODEL, PROGRESS
 
 from .world import SPEC, World, result
 
@@ -20,6 +20,13 @@ def failed(reason: str, message: str = "try this") -> Result:
 def number(w: World) -> int:
     """Which attempt is under way."""
     return int(w.status["attempt"].get("number", 1))
+
+
+def quality(w: World) -> tuple[str, str]:
+    """What the revision itself says of its gates."""
+    (revision,) = w.names("ModelRevision")
+    found = next(c for c in w.get("ModelRevision", revision)["status"]["conditions"] if c["type"] == "QualityPassed")
+    return found["status"], found["reason"]
 
 
 def test_what_the_world_can_mend_is_tried_again_ever_more_rarely() -> None:
@@ -50,6 +57,9 @@ def test_what_only_the_spec_can_mend_waits_for_the_spec(reason: str, code: int) 
     rest = w.version
     w.pass_time(86_400)
     assert w.version == rest, "no retry storm"
+    w.store.remove("Job", w.get("Job", w.names("Job")[0]))
+    w.pass_time(86_400)
+    assert w.names("Job") == [], "nor when the Job's time to live is over"
     assert w.status["lastFailure"]["reason"] == reason
     w.edit(source={"s3": {"url": "s3://models/better"}})
     w.settle()
@@ -100,13 +110,15 @@ def test_a_missed_gate_names_its_number_and_new_gates_judge_again() -> None:
     w.end_job(result(outcome="Failed", reason="GateFailed", gates=(gate,)), code=12)
     assert w.condition("Stalled", "True", "GateFailed") and w.condition("QualityPassed", "False", "GateFailed")
     assert "0.95" in w.message() and w.names("Deployment") == []
+    assert quality(w) == ("False", "GateFailed")
     hash = w.status["revision"]
     w.edit(optimization=SPEC["optimization"] | {"gates": [{"name": "size", "metric": "SizeRatio", "max": "0.5"}]})
     w.settle()
     assert w.status["revision"] == hash and not w.condition("Stalled"), "the same artifact is judged again"
-    w.end_job(result())
+    w.end_job(result(gates=(GateResult("size", "SizeRatio", "Pass", value="0.3"),)))
     w.start_pods()
     assert w.condition("Ready")
+    assert quality(w) == ("True", "GatesPassed") and w.message("QualityPassed") == "the gate passed"
 
 
 @pytest.mark.parametrize(
@@ -174,19 +186,47 @@ def test_a_lost_result_is_looked_up_by_another_job() -> None:
     assert w.condition("Ready")
 
 
-def test_a_job_whose_end_is_seen_before_its_pods_keeps_its_result() -> None:
+@pytest.mark.parametrize(
+    ("ending", "left", "code", "told"),
+    [
+        ("Complete", result(), 0, ("Optimized", "True", "Optimized")),
+        ("Failed", failed("PickleWeights"), 10, ("Stalled", "True", "PickleWeights")),
+        ("FailureTarget", failed("PickleWeights"), 10, ("Stalled", "True", "PickleWeights")),
+    ],
+)
+def test_a_job_whose_end_is_seen_before_its_pods_keeps_its_result(
+    ending: str, left: Result, code: int, told: tuple[str, str, str]
+) -> None:
     w = World()
     w.settle()
     job = w.get("Job", w.names("Job")[0])
     labels = job["spec"]["template"]["metadata"]["labels"] | {"job-name": job["metadata"]["name"]}
     w.pod("p", labels, "worker", {"running": {}}, phase="Running")
-    w.put({**job, "status": {"conditions": [{"type": "Complete", "status": "True"}]}})
+    w.put({**job, "status": {"conditions": [{"type": ending, "status": "True"}]}})
     w.settle()
     assert w.condition("Ready", "False", "Optimizing") and "lastFailure" not in w.status
-    left = {"terminated": {"exitCode": 0, "message": msgspec.json.encode(result()).decode()}}
-    w.pod("p", labels, "worker", left, phase="Succeeded")
+    ended = {"terminated": {"exitCode": code, "message": msgspec.json.encode(left).decode()}}
+    w.pod("p", labels, "worker", ended, phase="Failed" if code else "Succeeded")
     w.settle()
-    assert w.condition("Optimized") and number(w) == 1
+    assert w.condition(*told) and number(w) == 1
+
+
+def test_steps_that_were_told_stay_while_the_worker_cannot_be_asked() -> None:
+    w = World()
+    w.settle()
+    job = w.get("Job", w.names("Job")[0])
+    labels = job["spec"]["template"]["metadata"]["labels"] | {"job-name": job["metadata"]["name"]}
+    w.pod("p", labels, "worker", {"running": {}}, phase="Running")
+    uid = w.get("Pod", "p")["metadata"]["uid"]
+    w.store.set_fact(
+        PROGRESS, uid, Progress("Optimize", (StepProgress("Fetch", "Done"), StepProgress("graph", "Running")))
+    )
+    w.settle()
+    assert w.message("Optimized") == "step graph (2 of 2) is running"
+    w.store.set_fact(PROGRESS, uid, None)
+    w.settle()
+    assert [step["name"] for step in w.status["steps"]] == ["Fetch", "graph"]
+    assert w.message("Optimized") == "step graph (2 of 2) is running"
 
 
 def test_retry_is_heard_at_once_and_only_once() -> None:
@@ -283,6 +323,8 @@ def test_a_job_without_a_pod_says_so() -> None:
     w.put({**job, "status": {"startTime": w.now.isoformat()}})
     w.pass_time(10)
     assert w.condition("Ready", "False", "Optimizing")
+    again = w.step().requeue_after
+    assert again is not None and again < 25, "no event tells that nothing happens"
     w.pass_time(15)
     assert w.condition("Ready", "False", "PodNotCreated") and "quota" in w.message()
 

@@ -106,6 +106,7 @@ PEER_LOST = Result("Failed", "PeerLost", "Another process is gone.")
         (ended(11, PEER_LOST), ended(137, reason="OOMKilled"), "OutOfMemory", True),
         (ended(11, PEER_LOST), ended(137), "WorkerFailed", False),
         (ended(11, PEER_LOST), ended(10, Result("Failed", "LabelMissing", "Name its field.")), "LabelMissing", True),
+        (ended(137), ended(10, Result("Failed", "LabelMissing", "Name its field.")), "LabelMissing", True),
         (ended(10, Result("Failed", "OneClass", "Add others.")), ended(11, PEER_LOST), "OneClass", True),
         (ended(11, PEER_LOST), None, "PeerLost", False),
     ],

@@ -235,6 +235,15 @@ def test_noise_goes_to_the_smaller_and_then_to_the_simpler() -> None:
     assert search.choose(equal, "Latency").winner.candidate == "one step"
 
 
+def test_the_front_lists_what_nothing_else_is_better_than() -> None:
+    def found(name: str, size: int, quality: float, latency: float) -> Observation:
+        return Observation(name, "Judged", weights_bytes=size, quality=quality, latency=latency, value=latency)
+
+    best, same = found("best", 9, 0.99, 0.5), found("its like", 9, 0.99, 0.5)
+    small, worse = found("small", 8, 0.98, 0.5), found("in one thing worse", 9, 0.98, 0.5)
+    assert search.front([worse, small, same, best]) == (small, best, same)
+
+
 def test_precision_is_given_back_where_it_hurts_until_the_floor_is_met() -> None:
     w = world(static_int8=Truth(0.04, 0.25, 0.3), dynamic_int8=Truth(0.001, 0.25, 0.9))
     findings = w.run(SPACE, search.ENDLESS)
@@ -319,6 +328,9 @@ def test_nothing_feasible_and_nothing_gained_keep_the_baseline_and_say_why() -> 
     assert search.choose(slow.run(SPACE, search.ENDLESS), "Latency").reason == (
         "5 of 5 candidates hold the floor, and none of them with a gain. The baseline is kept."
     )
+    large = World({name: Truth(0.001, 0.5, 0.5) for name in PLAIN}, 0.985, bars=(Gate("size", "SizeRatio", max="0.4"),))
+    missed = search.choose(large.run(SPACE, Budget(4, 1e9)), "Latency").reason
+    assert "has SizeRatio 0.5 [" in missed and missed.endswith("against 0.4. The baseline is kept."), missed
     broken = [Observation(name, "Failed", message="StepNotVerified: It does not run.") for name in ("one", "two")]
     assert search.choose(broken, "Size").reason == (
         "0 of 2 candidates hold the floor; one could not be made (StepNotVerified: It does not run). The baseline is kept."
