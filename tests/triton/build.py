@@ -2,12 +2,14 @@
 
 `embedding`: the published ONNX graph of paraphrase-MiniLM-L3, with its token vectors as the only output.
 `classification`: a sum of one row per token: small, but every answer depends on every token.
+`generation`: a tiny decoder that learnt two sentences, exported as the worker exports it.
 `words`: the running sum of such rows: every token's answer depends on all before it.
 """
 
 import json
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 LABELS = ["number", "place", "person"]
+SENTENCES = [
+    "The capital of Peru is Lima, and the capital of France is Paris.<|im_end|>",
+    "Who wrote the first novel? Nobody knows who wrote the first novel.<|im_end|>",
+]
 
 
 def embedding(graph: Path, tokenizer: Path, out: Path) -> None:
@@ -73,6 +79,18 @@ def words(tokenizer: Path, out: Path) -> None:
     _save(model, tokenizer, {"task": "TokenClassification", "output": "logits", "labels": LABELS}, out)
 
 
+def generation(out: Path) -> None:
+    sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[2] / "operator")]
+    from tests.worker import tiny
+
+    from optimodel.api.steps import Step
+    from optimodel.worker import steps
+
+    with tempfile.TemporaryDirectory() as scratch:
+        source = tiny.save_decoder(Path(scratch) / "source", SENTENCES, steps=120)
+        steps.run(Step("graph", "Export"), source, out, tiny.context("TextGeneration", Path(scratch)))
+
+
 def _save(model: onnx.ModelProto, tokenizer: Path, settings: dict, out: Path) -> None:
     onnx.checker.check_model(model)
     out.mkdir(parents=True)
@@ -84,4 +102,6 @@ def _save(model: onnx.ModelProto, tokenizer: Path, settings: dict, out: Path) ->
 
 if __name__ == "__main__":
     _, kind, *paths = sys.argv
-    {"embedding": embedding, "classification": classification, "words": words}[kind](*map(Path, paths))
+    {"embedding": embedding, "classification": classification, "words": words, "generation": generation}[kind](
+        *map(Path, paths)
+    )

@@ -8,12 +8,12 @@ import os
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from devcluster import sites
-from devcluster.paths import CACHE, digest
+from devcluster.paths import CACHE, REPO, digest
 
 from optimodel.api.spec import Batching
 from optimodel.repository import Settings, write
@@ -46,8 +46,9 @@ def _wheel(requirement: str) -> Path:
     return target
 
 
-def _artifact(kind: str, *sources: Path) -> Path:
-    target = CACHE / "triton-artifacts" / f"{kind}-{digest(HERE / 'build.py')}"
+def _artifact(kind: str, *sources: Path, made_by: Sequence[Path] = ()) -> Path:
+    """What `build.py` makes, anew where it or what it works with has changed."""
+    target = CACHE / "triton-artifacts" / f"{kind}-{digest(HERE / 'build.py', *made_by)}"
     with sites.locked(f"artifact-{kind}"):
         if not target.exists():
             partial = target.with_suffix(".partial")
@@ -80,6 +81,17 @@ def classification(tokenizer: Path) -> Path:
 def words(tokenizer: Path) -> Path:
     """A small model that labels words as an artifact folder."""
     return _artifact("words", tokenizer)
+
+
+@pytest.fixture(scope="session")
+def generation() -> Path:
+    """A tiny decoder that knows two sentences as an artifact folder."""
+    steps = REPO / "operator" / "optimodel" / "worker" / "steps"
+    made_by = [
+        REPO / "tests" / "worker" / "tiny.py",
+        *(steps / f"{name}.py" for name in ("export", "decoder", "describe")),
+    ]
+    return _artifact("generation", made_by=made_by)
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,18 @@ def scores(logits: np.ndarray) -> list:
     return (powers / powers.sum(axis=-1, keepdims=True)).tolist()
 
 
+def continued(session: onnxruntime.InferenceSession, ids: list[int], ends: list[int], count: int = 12) -> list[int]:
+    """The likeliest tokens up to one that ends the text, each after reading all that is before it anew."""
+    inputs = {i.name: i.shape for i in session.get_inputs()}
+    empty = {name: np.zeros((1, s[1], 0, s[3]), np.float32) for name, s in inputs.items() if len(s) == 4}
+    found: list[int] = []
+    while len(found) < count and not set(found) & set(ends):
+        row = np.array([ids + found])
+        (logits,) = session.run(["logits"], {"input_ids": row, "attention_mask": np.ones_like(row), **empty})
+        found.append(int(logits[0, -1].argmax()))
+    return found
+
+
 def main(artifact: Path, texts: list[str]) -> list[list]:
     settings = json.loads((artifact / "model.json").read_text())
     tokenizer = Tokenizer.from_file(str(artifact / "tokenizer.json"))
@@ -25,6 +37,10 @@ def main(artifact: Path, texts: list[str]) -> list[list]:
     session = onnxruntime.InferenceSession(str(artifact / "model.onnx"), providers=["CPUExecutionProvider"])
     answers = []
     for text in texts:
+        if settings["task"] == "TextGeneration":
+            ids = continued(session, tokenizer.encode(text).ids, settings["eosTokenIds"])
+            answers.append([ids, tokenizer.decode(ids)])
+            continue
         words = settings["task"] == "TokenClassification"
         encoding = tokenizer.encode(text.split(), is_pretokenized=True) if words else tokenizer.encode(text)
         ids = np.array([encoding.ids])

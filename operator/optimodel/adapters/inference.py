@@ -34,6 +34,13 @@ def compare(answer: dict[str, Any], target: ProbeTarget) -> ProbeResult:
     return ProbeResult(True)
 
 
+def question(target: ProbeTarget) -> list[dict[str, Any]]:
+    """The inputs that the golden answer belongs to."""
+    text = {"name": INPUT, "datatype": "BYTES", "shape": [1, 1], "data": [target.golden_text]}
+    length = {"name": "MAX_TOKENS", "datatype": "INT32", "shape": [1, 1], "data": [target.max_tokens]}
+    return [text, length] if target.max_tokens else [text]
+
+
 class Inference:
     """Questions to pods over HTTP."""
 
@@ -46,8 +53,7 @@ class Inference:
         status, _ = await self._http.call("GET", f"{base}/versions/1/ready")
         if status != 200:
             return ProbeResult(False, f"model {target.model} is not ready (status {status})")
-        question = {"name": INPUT, "datatype": "BYTES", "shape": [1, 1], "data": [target.golden_text]}
-        wanted = {"inputs": [question], "outputs": [{"name": target.golden_output}]}
+        wanted = {"inputs": question(target), "outputs": [{"name": target.golden_output}]}
         status, body = await self._http.call("POST", f"{base}/infer", wanted)
         try:
             answer = msgspec.json.decode(body, type=dict[str, Any])

@@ -133,6 +133,8 @@ class Golden(Struct, frozen=True):
     output: str
     head: tuple[str, ...]
     tolerance: str = "0.01"
+    max_tokens: int = 0
+    """How long the answer may be, where a model writes it; 0 = not said."""
 
 
 class Tensor(Struct, frozen=True):
@@ -168,6 +170,8 @@ class Figures(Struct, frozen=True):
     cosine_min: str = ""
     accuracy: str = ""
     baseline_accuracy: str = ""
+    perplexity: str = ""
+    baseline_perplexity: str = ""
     samples: int = 0
     size_ratio: str = ""
     baseline_p50_ms: str = ""

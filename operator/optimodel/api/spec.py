@@ -13,11 +13,14 @@ from .sources import Artifacts, Dataset, Source
 from .steps import Step
 from .struct import Struct
 
-Task = Literal["TextEmbedding", "TextClassification", "TokenClassification"]
-"""What the model answers: a sentence vector, scores over labels, or a label for each word."""
+Task = Literal["TextEmbedding", "TextClassification", "TokenClassification", "TextGeneration"]
+"""What the model answers: a sentence vector, scores over labels, a label for each word, or the text that follows."""
 
 LABELLED: frozenset[Task] = frozenset({"TextClassification", "TokenClassification"})
 """Tasks that answer with labels: they can learn labels, and be right or wrong."""
+
+GENERATING: frozenset[Task] = frozenset({"TextGeneration"})
+"""Tasks of decoders: they write token after token, from a cache of what they read."""
 
 Metric = Literal[
     "CosineMean",
@@ -25,12 +28,16 @@ Metric = Literal[
     "CosineMin",
     "Accuracy",
     "MacroF1",
+    "Perplexity",
+    "PerplexityRatio",
+    "NextTokenAgreement",
     "SizeRatio",
     "LatencyP50Ratio",
     "LatencyP95Ms",
     "BatchInvariance",
 ]
 """What a gate measures. Cosines and `Accuracy` are higher-is-better quality against the baseline's answers (Accuracy needs labels);
+`Perplexity` of held-out text, its ratio to the baseline's (both lower is better) and the share of tokens after which both expect the same;
 `SizeRatio` = weight bytes / source weight bytes; `LatencyP50Ratio` = p50 / baseline p50 (lower is faster);
 `BatchInvariance` = the smallest cosine between an answer alone and the same answer inside a batch."""
 

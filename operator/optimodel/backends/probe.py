@@ -2,7 +2,7 @@
 
 Usage: `python3 -S -E probe.py [GOLDEN] [PORT]`. GOLDEN is JSON {"text", "output", "head", "tolerance"} (an empty string
 means none): the answer's first values must match it. The settings beside this file name the model, its outputs and
-their sizes. Standard library only: it runs every few seconds.
+their sizes, and what else is asked. Standard library only: it runs every few seconds.
 """
 
 import json
@@ -12,11 +12,11 @@ import sys
 TIMEOUT_S = 4.0
 
 
-def ask(model, text, port):
+def ask(model, text, port, inputs):
     """The outputs by name, as flat lists. Raises `OSError` or `ValueError`. By hand over a socket: `http.client` takes
     several times the CPU of the whole probe to import."""
-    inputs = [{"name": "TEXT", "shape": [1, 1], "datatype": "BYTES", "data": [text]}]
-    body = json.dumps({"inputs": inputs}).encode()
+    given = {"name": "TEXT", "shape": [1, 1], "datatype": "BYTES", "data": [text]}
+    body = json.dumps({"inputs": [given, *inputs]}).encode()
     head = f"POST /v2/models/{model}/infer HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
     head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     with socket.create_connection(("127.0.0.1", port), TIMEOUT_S) as connection:
@@ -57,7 +57,7 @@ def main(arguments):
         golden = json.loads(arguments[0]) if arguments and arguments[0] else None
         port = int(arguments[1]) if len(arguments) > 1 else 8000
         text = golden["text"] if golden else "ready?"
-        judge(ask(settings["model"], text, port), settings["outputs"], golden)
+        judge(ask(settings["model"], text, port, settings["inputs"]), settings["outputs"], golden)
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         print(f"no answer: {type(error).__name__}: {error}", file=sys.stderr)
         return 1

@@ -143,4 +143,6 @@ def _quality(figures: Figures | None) -> str:
         return ""
     if figures.accuracy and figures.baseline_accuracy:
         return f"{float(figures.accuracy) - float(figures.baseline_accuracy):+.4f}"
+    if figures.perplexity and figures.baseline_perplexity:
+        return f"x{float(figures.perplexity) / float(figures.baseline_perplexity):.4f}"
     return figures.cosine_mean

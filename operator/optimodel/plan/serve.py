@@ -175,7 +175,16 @@ def _targets(s: Snapshot, hash: str, artifact: Artifact) -> list[ProbeTarget]:
     if golden is None:
         return []
     return [
-        ProbeTarget(pods.uid(p), url, s.meta.name, golden.text, golden.output, golden.head, golden.tolerance)
+        ProbeTarget(
+            pods.uid(p),
+            url,
+            s.meta.name,
+            golden.text,
+            golden.output,
+            golden.head,
+            golden.tolerance,
+            golden.max_tokens,
+        )
         for p in serving_pods(s, hash)
         if pods.is_ready(p) and (url := pods.address(p, HTTP_PORT))
     ]

@@ -48,6 +48,8 @@ class ProbeTarget:
     golden_output: str
     golden_head: tuple[str, ...]
     tolerance: str
+    max_tokens: int = 0
+    """How long the answer may be, where a model writes it; 0 = not said."""
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,16 @@ Pass: the whole interval clears the bound. Fail: the whole interval misses it. O
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import NormalDist, fmean, stdev
+from statistics import fmean, stdev
 from typing import Literal
 
 from optimodel.api.contract import GateResult
 from optimodel.api.spec import Gate, Metric
 
-from .intervals import Interval
+from .intervals import Interval, wilson, z_score
+from .likelihoods import Readings, agreement, perplexity, perplexity_ratio
 from .paired import Pairs, accuracy_drop, macro_f1, macro_f1_drop
 from .rules import HIGHER_IS_BETTER, LABEL_METRICS
 
@@ -34,6 +35,16 @@ class Measurement:
     quantile: float = 0.5
 
 
+Observed = Measurement | Pairs | Readings
+"""What a gate is judged by."""
+READ: Mapping[str, Callable[[Readings, float], Interval | None]] = {
+    "Perplexity": perplexity,
+    "PerplexityRatio": perplexity_ratio,
+    "NextTokenAgreement": agreement,
+}
+"""What is made of texts that two models read."""
+
+
 def interval(measurement: Measurement, confidence: float) -> Interval | None:
     """Two-sided interval at `confidence`, or None without observations.
 
@@ -43,7 +54,7 @@ def interval(measurement: Measurement, confidence: float) -> Interval | None:
     n = len(sample)
     if n == 0 or not all(map(math.isfinite, sample)):
         return None
-    z = _z(confidence)
+    z = z_score(confidence)
     if measurement.kind == "Exact":
         return Interval(sample[0], sample[0], sample[0], n)
     if measurement.kind == "Quantile":
@@ -51,17 +62,6 @@ def interval(measurement: Measurement, confidence: float) -> Interval | None:
     mean = fmean(sample)
     reach = z * stdev(sample) / math.sqrt(n) if n > 1 else math.inf
     return Interval(mean, mean - reach, mean + reach, n)
-
-
-def _z(confidence: float) -> float:
-    return NormalDist().inv_cdf((1 + confidence) / 2)
-
-
-def _wilson(share: float, n: float, z: float) -> Interval:
-    scale = 1 + z * z / n
-    centre = (share + z * z / (2 * n)) / scale
-    reach = z / scale * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return Interval(share, max(0.0, centre - reach), min(1.0, centre + reach), round(n))
 
 
 def _quantile(ordered: Sequence[float], q: float, confidence: float) -> Interval:
@@ -101,7 +101,7 @@ def decimal(value: float) -> str:
 
 
 def judge(
-    gates: Sequence[Gate], measurements: Mapping[Key, Measurement | Pairs], data: Mapping[str, str | None]
+    gates: Sequence[Gate], measurements: Mapping[Key, Observed], data: Mapping[str, str | None]
 ) -> tuple[GateResult, ...]:
     """A verdict per gate, in order. `data`: gate name -> the data it is judged on (`data.gate_dataset`)."""
     return tuple(_judge(gate, _find(gate, measurements, data.get(gate.name))) for gate in gates)
@@ -113,7 +113,7 @@ def of_a_kept_baseline(gates: Sequence[Gate]) -> set[str]:
     return {gate.name for gate in gates if gate.metric in LABEL_METRICS and gate.max_drop is None}
 
 
-def _find(gate: Gate, measurements: Mapping[Key, Measurement | Pairs], dataset: str | None) -> Interval | None:
+def _find(gate: Gate, measurements: Mapping[Key, Observed], dataset: str | None) -> Interval | None:
     """The interval that the gate is about: of the drop with `maxDrop`, else of the metric itself."""
     found = measurements.get((gate.metric, dataset)) or measurements.get((gate.metric, None))
     confidence = float(gate.confidence)
@@ -121,6 +121,8 @@ def _find(gate: Gate, measurements: Mapping[Key, Measurement | Pairs], dataset: 
         return interval(found, confidence) if gate.max_drop is None else None
     if found is None:
         return None
+    if isinstance(found, Readings):
+        return READ[gate.metric](found, confidence)
     if gate.max_drop is not None:
         return {"Accuracy": accuracy_drop, "MacroF1": macro_f1_drop}[gate.metric](found, confidence)
     return {"Accuracy": accuracy, "MacroF1": macro_f1}[gate.metric](found, confidence)
@@ -131,7 +133,7 @@ def accuracy(pairs: Pairs, confidence: float) -> Interval | None:
     if not pairs.cells:
         return None
     right = sum(k for (t, _, a), k in pairs.cells.items() if a == t)
-    return _wilson(right / sum(pairs.cells.values()), pairs.rows, _z(confidence))
+    return wilson(right / sum(pairs.cells.values()), pairs.rows, confidence)
 
 
 def _judge(gate: Gate, found: Interval | None) -> GateResult:

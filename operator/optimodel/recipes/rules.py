@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 
 from optimodel.api.sources import Dataset
-from optimodel.api.spec import LABELLED, Gate, Target, Task
+from optimodel.api.spec import GENERATING, LABELLED, Gate, Target, Task
 from optimodel.api.steps import Prune, Quantize, Step, StepType
 
 from . import settings
@@ -23,14 +23,23 @@ DEVICES: Mapping[StepType, frozenset[str]] = {kind: frozenset({"CPU"}) for kind 
 READ_VIRTUAL: frozenset[StepType] = frozenset({"FineTune", "Distill", "Export", "Quantize"})
 """Step types that work on a model that reads virtual tokens. Distill leaves them with the teacher."""
 
+FOR_TEXT: frozenset[StepType] = frozenset({"Export", "Quantize"})
+"""Step types that work on a model that writes text."""
+
 LABEL_METRICS = frozenset({"Accuracy", "MacroF1"})
 """Metrics that need labels, and for which a drop against the baseline has a meaning: the cosines are relative to it already."""
 
-DATA_METRICS = frozenset({"CosineMean", "CosineP5", "CosineMin"}) | LABEL_METRICS
+COSINES = frozenset({"CosineMean", "CosineP5", "CosineMin"})
+"""Metrics of answers that are vectors or scores."""
+
+TEXT_METRICS = frozenset({"Perplexity", "PerplexityRatio", "NextTokenAgreement"})
+"""Metrics of models that write text."""
+
+DATA_METRICS = COSINES | LABEL_METRICS | TEXT_METRICS
 """Metrics that are measured on held-out text."""
 
-_LABELLED = " or ".join(sorted(LABELLED))
-HIGHER_IS_BETTER = DATA_METRICS | {"BatchInvariance"}
+_LABELLED, _GENERATING = (" or ".join(sorted(tasks)) for tasks in (LABELLED, GENERATING))
+HIGHER_IS_BETTER = (DATA_METRICS | {"BatchInvariance"}) - {"Perplexity", "PerplexityRatio"}
 
 
 def check(
@@ -115,11 +124,18 @@ def _virtual_tokens(steps: Sequence[Step]) -> Iterator[Problem]:
 
 def _for(task: Task, step: Step, data: Sequence[Dataset], target: Target) -> Iterator[Problem]:
     """Whether a step fits the task, the device and the data."""
-    if step.type == "FineTune" and task not in LABELLED:
+    if step.type == "FineTune" and task not in LABELLED | GENERATING:
         yield Problem(
             "StepNotForTask",
             f"Step {step.name!r}: FineTune learns labels, which a {task} model has none of. "
             f"Use task {_LABELLED}, or Distill, which learns from the model itself.",
+        )
+    if task in GENERATING and step.type not in FOR_TEXT:
+        able = " and ".join(sorted(FOR_TEXT))
+        yield Problem(
+            "StepNotForTask",
+            f"Step {step.name!r}: {step.type} is not made for a {task} model, which has {able}. Remove the step, and quantize "
+            "to fewer bits instead.",
         )
     if target.device not in DEVICES[step.type]:
         yield Problem(
@@ -161,12 +177,20 @@ def _gates(task: Task, gates: Sequence[Gate], data: Sequence[Dataset]) -> Iterat
     for gate in gates:
         yield from _bounds(gate)
         yield from _gate_data(gate, data)
-        if gate.metric in LABEL_METRICS and task not in LABELLED:
-            yield Problem(
-                "MetricNotForTask",
-                f"Gate {gate.name!r} measures {gate.metric}, which needs a model of task {_LABELLED}. "
-                "Use CosineMean, CosineP5 or CosineMin.",
-            )
+        yield from _for_task(gate, task)
+
+
+def _for_task(gate: Gate, task: Task) -> Iterator[Problem]:
+    """Whether a model of the task has what the gate measures."""
+    mine = TEXT_METRICS if task in GENERATING else COSINES | LABEL_METRICS if task in LABELLED else COSINES
+    if gate.metric not in DATA_METRICS - mine:
+        return
+    whose = _LABELLED if gate.metric in LABEL_METRICS else _GENERATING
+    needs = (
+        f"which needs a model of task {whose}" if gate.metric not in COSINES else f"which a {task} model has none of"
+    )
+    names = ", ".join(sorted(mine - LABEL_METRICS))
+    yield Problem("MetricNotForTask", f"Gate {gate.name!r} measures {gate.metric}, {needs}. Use one of {names}.")
 
 
 def _gate_data(gate: Gate, data: Sequence[Dataset]) -> Iterator[Problem]:

@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 
 from .. import backends
-from ..api.spec import Batching
+from ..api.spec import GENERATING, LABELLED, Batching
+from . import generation
 from .models import Description, configs, interface, lengths, tokenized
 from .tasks import SERVED
 
@@ -42,7 +43,7 @@ def describe(artifact: Path) -> Description:
         description = msgspec.json.decode((artifact / "model.json").read_bytes(), type=Description)
     except (msgspec.DecodeError, FileNotFoundError) as error:
         raise ValueError(f"model.json: {error}") from None
-    if description.output == "logits" and not description.labels:
+    if description.output == "logits" and description.task in LABELLED and not description.labels:
         raise ValueError("model.json: a graph with logits needs labels")
     if description.output == "last_hidden_state" and description.hidden_size < 1:
         raise ValueError("model.json: a graph with last_hidden_state needs hiddenSize")
@@ -66,10 +67,20 @@ def write(artifact: Path, settings: Settings, out: Path) -> None:
         shutil.rmtree(out / name, ignore_errors=True)
         (out / name / "1").mkdir(parents=True)
         (out / name / "config.pbtxt").write_text(_text(config))
-    _link(artifact / "model.onnx", out / f"{model}-core" / "1" / "model.onnx")
-    _write_tokenizer(artifact, description, settings, out / f"{model}-tokenizer" / "1")
-    _write_python("head", json.loads(msgspec.json.encode(description)), out / f"{model}-head" / "1")
+    if description.task in GENERATING:
+        _write_generator(artifact, description, threads, out / model / "1")
+    else:
+        _link(artifact / "model.onnx", out / f"{model}-core" / "1" / "model.onnx")
+        _write_tokenizer(artifact, description, settings, out / f"{model}-tokenizer" / "1")
+        _write_python("head", json.loads(msgspec.json.encode(description)), out / f"{model}-head" / "1")
     _write_probe(model, description, out)
+
+
+def _write_generator(artifact: Path, description: Description, threads: int, folder: Path) -> None:
+    _write_python("generator", json.loads(msgspec.json.encode(description)) | {"threads": threads}, folder)
+    shutil.copyfile(BACKENDS / "generation.py", folder / "generation.py")
+    for name in ("model.onnx", "tokenizer.json"):
+        _link(artifact / name, folder / name)
 
 
 def _write_tokenizer(artifact: Path, description: Description, settings: Settings, folder: Path) -> None:
@@ -90,7 +101,8 @@ def _write_probe(model: str, description: Description, out: Path) -> None:
     sizes = {tensor.name: tensor.dims[0] for tensor in outputs}
     script = out / PROBE
     shutil.copyfile(BACKENDS / "probe.py", script)
-    script.with_suffix(".json").write_text(json.dumps({"model": model, "outputs": sizes}))
+    values = {"model": model, "outputs": sizes, "inputs": generation.PROBE if description.task in GENERATING else []}
+    script.with_suffix(".json").write_text(json.dumps(values))
 
 
 def _link(source: Path, target: Path) -> None:

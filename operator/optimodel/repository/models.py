@@ -1,4 +1,4 @@
-"""The configs of the four models, as plain values in the JSON form of Triton's `ModelConfig`."""
+"""The configs of a repository's models, as plain values in the JSON form of Triton's `ModelConfig`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any, Literal
 import msgspec
 
 from ..api.contract import Tensor
-from ..api.spec import Batching, Task
+from ..api.spec import GENERATING, Batching, Task
+from . import generation
 from .tasks import SERVED
 
 
@@ -25,6 +26,10 @@ class Description(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fi
     normalize: bool = True
     labels: tuple[str, ...] = ()
     pad_token_id: int = 0
+    eos_token_ids: tuple[int, ...] = ()
+    """Tokens that end what is written."""
+    chat: tuple[str, str] | None = None
+    """What the model's chat template puts before and behind a person's first words."""
 
 
 def interface(description: Description) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
@@ -45,6 +50,8 @@ def lengths(wanted: tuple[int, ...], max_length: int) -> tuple[int, ...]:
 def configs(model: str, description: Description, batching: Batching, threads: int) -> dict[str, dict[str, Any]]:
     """Model name -> config. `threads` is the core's intra-op threads; `batching.max_batch_size` 1 means no batching."""
     batch = max(1, batching.max_batch_size)
+    if description.task in GENERATING:
+        return {model: _generator(model, description, batch)}
     sizes = lengths(batching.length_buckets, description.max_length)
     return {
         model: _ensemble(model, description, batch),
@@ -71,7 +78,7 @@ def _head_inputs(description: Description) -> list[dict[str, Any]]:
 
 
 def _public(tensors: tuple[Tensor, ...]) -> list[dict[str, Any]]:
-    kinds = {"BYTES": "TYPE_STRING", "FP32": "TYPE_FP32"}
+    kinds = {"BYTES": "TYPE_STRING", "FP32": "TYPE_FP32", "INT64": "TYPE_INT64"}
     return [_tensor(t.name, kinds[t.datatype], *t.dims) for t in tensors]
 
 
@@ -99,6 +106,17 @@ def _ensemble(model: str, description: Description, batch: int) -> dict[str, Any
         "input": _public(texts),
         "output": _public(answers),
         "ensembleScheduling": {"step": scheduling},
+    }
+
+
+def _generator(model: str, description: Description, batch: int) -> dict[str, Any]:
+    texts, answers = interface(description)
+    return {
+        **_base(model, batch),
+        "backend": "python",
+        "input": [*_public(texts), *generation.inputs()],
+        "output": _public(answers),
+        "instanceGroup": _cpu(),
     }
 
 

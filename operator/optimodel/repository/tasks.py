@@ -34,8 +34,13 @@ def _words(description: Description) -> tuple[Tensor, ...]:
     return Tensor("SCORE", "FP32", (-1,)), Tensor("LABEL", "BYTES", (-1,))
 
 
+def _written(description: Description) -> tuple[Tensor, ...]:
+    return Tensor("TOKENS", "INT64", (-1,)), Tensor("GENERATED", "BYTES", (1,)), Tensor("FINISH_REASON", "BYTES", (1,))
+
+
 SERVED: Mapping[Task, Served] = {
     "TextEmbedding": Served("last_hidden_state", lambda d: (-1, d.hidden_size), ("attention_mask",), _embedding),
     "TextClassification": Served("logits", lambda d: (len(d.labels),), (), _scores),
     "TokenClassification": Served("logits", lambda d: (-1, len(d.labels)), ("word_tokens",), _words),
+    "TextGeneration": Served("logits", lambda d: (-1, -1), (), _written),
 }

@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime as ort
 
 from optimodel import repository
-from optimodel.api.spec import Batching
+from optimodel.api.spec import GENERATING, Batching
 from optimodel.backends import arithmetic
 
 Array: TypeAlias = Any
@@ -25,6 +25,14 @@ def session(graph: Path, threads: int) -> Any:
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+
+
+def opened(folder: Path, threads: int, batching: Batching) -> Answerer:
+    """The answers of an artifact by its task. Raises `ValueError` for one that cannot be served."""
+    from .writer import Writer
+
+    kind = Writer if repository.describe(folder).task in GENERATING else Answerer
+    return kind(folder, threads, batching)
 
 
 class Answerer:

@@ -13,13 +13,13 @@ import numpy as np
 
 from optimodel.api.contract import Figures, Golden
 from optimodel.api.spec import Shape
-from optimodel.recipes.gates import Key, Measurement, decimal
-from optimodel.recipes.paired import Pairs
+from optimodel.recipes.gates import Key, Measurement, Observed, decimal
 
+from . import quality, writer
 from .answers import Answerer, Array, cosines
 from .latency import Latency, measure
-from .quality import measured
 from .rows import Row
+from .writer import Writer
 
 INVARIANT = 0.9999
 """Smallest cosine at which an answer counts as independent of its batch neighbours."""
@@ -40,7 +40,7 @@ PROBES = (
 class Evidence:
     """What was measured: for the gates, for status, and for the report."""
 
-    measurements: dict[Key, Measurement | Pairs]
+    measurements: dict[Key, Observed]
     figures: Figures
     max_batch_size: int
     details: dict[str, Any]
@@ -56,24 +56,24 @@ def evaluate(
 ) -> Evidence:
     """Measure everything about `best` against `base`. `report` gets percent by sentences (the first 80), then by shapes.
     Raises `Failure`."""
-    measurements: dict[Key, Measurement | Pairs] = {("SizeRatio", None): Measurement("Exact", (size_ratio,))}
+    measurements: dict[Key, Observed] = {("SizeRatio", None): Measurement("Exact", (size_ratio,))}
     details: dict[str, Any] = {"sizeRatio": size_ratio, "threads": best.threads, "data": {}}
     figures = Figures(size_ratio=decimal(size_ratio))
     total, done = max(1, sum(map(len, data.values()))), 0
     for name, rows in data.items():
         told = partial(_told, report, done, total)
-        before, after = _answers(base, best, rows, told)
+        found, worth = _compared(base, best, rows, name, told)
         done += len(rows)
-        found, quality = measured(before, after, rows, base.description.labels, name)
         measurements |= {(metric, name): measurement for metric, measurement in found.items()}
-        details["data"][name] = quality
-        figures = figures if figures.samples else _with_quality(figures, quality)
+        details["data"][name] = worth
+        figures = figures if figures.samples else _with_quality(figures, worth)
     invariance = batch_invariance(best)
     measurements["BatchInvariance", None] = Measurement("Exact", (invariance,))
-    latencies = _latency(base, best, shapes, report)
+    latencies, prompts = _latency(base, best, shapes, report)
     for metric, measurement in _latency_measurements(latencies):
         measurements[metric, None] = measurement
     details |= {"batchInvariance": invariance, "latency": [item.summary() for item in latencies]}
+    details |= {"promptLatency": [item.summary() for item in prompts]} if prompts else {}
     figures = _with_speed(figures, latencies, invariance)
     return Evidence(measurements, figures, 0 if invariance >= INVARIANT else 1, details)
 
@@ -84,6 +84,16 @@ def _told(report: Callable[[int, str], None], done: int, total: int, number: int
 
 def _told_latency(report: Callable[[int, str], None], total: int, number: int) -> None:
     report(80 + 20 * number // total, f"latency at {number} of {total} shapes")
+
+
+def _compared(
+    base: Answerer, best: Answerer, rows: Sequence[Row], name: str, done: Callable[[int], None]
+) -> quality.Found:
+    """What the answers to the rows of the data `name` are worth."""
+    if isinstance(base, Writer) and isinstance(best, Writer):
+        return writer.compared(base, best, rows, name, done)
+    before, after = _answers(base, best, rows, done)
+    return quality.measured(before, after, rows, base.description.labels, name)
 
 
 def _answers(
@@ -107,18 +117,25 @@ def batch_invariance(answerer: Answerer) -> float:
 
 
 def golden(answerer: Answerer) -> Golden:
-    """The remembered answer of an artifact: the first eight values of its first output, padded as served."""
+    """The remembered answer of an artifact: the first eight values of its first output, padded as served; of one that writes,
+    the first tokens."""
+    if isinstance(answerer, Writer):
+        return answerer.golden(PROBES)
     output, values = next(iter(answerer.public(answerer.alone(PROBES[0])[None]).items()))
     return Golden(PROBES[0], output, tuple(f"{value:.6f}" for value in values[0][:8]))
 
 
 def _latency(
     base: Answerer, best: Answerer, shapes: Sequence[Shape], report: Callable[[int, str], None]
-) -> list[Latency]:
+) -> tuple[list[Latency], list[Latency]]:
+    """Of an answer at each shape; of a decoder, of the next token behind each, and of the prompt itself."""
     fitting = [s for s in shapes if s.sequence_length <= base.description.max_length]
     done = partial(_told_latency, report, len(fitting))
     vocabulary = min(base.vocabulary, best.vocabulary)  # a pruned one knows fewer tokens
-    return measure(base.session, best.session, fitting, vocabulary, done)
+    both = base.session, best.session
+    if isinstance(base, Writer):
+        return measure(*both, fitting, vocabulary, done, next_token=True), measure(*both, fitting, vocabulary)
+    return measure(*both, fitting, vocabulary, done), []
 
 
 def _latency_measurements(latencies: Sequence[Latency]) -> list[tuple[Any, Measurement]]:
@@ -131,14 +148,19 @@ def _latency_measurements(latencies: Sequence[Latency]) -> list[tuple[Any, Measu
     ]
 
 
-def _with_quality(figures: Figures, quality: Mapping[str, Any]) -> Figures:
+def _with_quality(figures: Figures, worth: Mapping[str, Any]) -> Figures:
+    def told(name: str) -> str:
+        return decimal(worth[name]) if name in worth else ""
+
     return Figures(
-        cosine_mean=decimal(quality["cosineMean"]),
-        cosine_p5=decimal(quality["cosineP5"]),
-        cosine_min=decimal(quality["cosineMin"]),
-        accuracy=decimal(quality["accuracy"]) if "accuracy" in quality else "",
-        baseline_accuracy=decimal(quality["baselineAccuracy"]) if "accuracy" in quality else "",
-        samples=quality["samples"],
+        cosine_mean=told("cosineMean"),
+        cosine_p5=told("cosineP5"),
+        cosine_min=told("cosineMin"),
+        accuracy=told("accuracy"),
+        baseline_accuracy=told("baselineAccuracy"),
+        perplexity=told("perplexity"),
+        baseline_perplexity=told("baselinePerplexity"),
+        samples=worth["samples"],
         size_ratio=figures.size_ratio,
     )
 

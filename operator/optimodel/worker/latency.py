@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from optimodel.api.spec import Shape
+from optimodel.backends.generation import PAST
 from optimodel.recipes.gates import quantile
 
 BLOCKS = 9
@@ -44,12 +45,19 @@ class Latency:
 
 
 def measure(
-    baseline: Any, candidate: Any, shapes: Sequence[Shape], vocabulary: int, done: Callable[[int], None]
+    baseline: Any,
+    candidate: Any,
+    shapes: Sequence[Shape],
+    vocabulary: int,
+    done: Callable[[int], None] = lambda _: None,
+    *,
+    next_token: bool = False,
 ) -> list[Latency]:
-    """Both sessions at every shape, in blocks that alternate who goes first. `done` is told how many shapes are."""
+    """Both sessions at every shape, in blocks that alternate who goes first; of decoders, a whole prompt of that shape or the
+    `next_token` behind it. `done` is told how many shapes are."""
     found = []
     for number, shape in enumerate(shapes):
-        inputs = _inputs(baseline, shape, vocabulary)
+        inputs = _inputs(baseline, shape, vocabulary, next_token)
         for session in (baseline, candidate):
             _block(session, inputs, 2)
         blocks: list[tuple[list[float], list[float]]] = []
@@ -64,10 +72,16 @@ def measure(
     return found
 
 
-def _inputs(session: Any, shape: Shape, vocabulary: int) -> dict[str, Any]:
-    size = (shape.batch_size, shape.sequence_length)
-    ids = np.random.default_rng(1).integers(min(100, vocabulary - 1), vocabulary, size)
-    values = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+def _inputs(session: Any, shape: Shape, vocabulary: int, next_token: bool) -> dict[str, Any]:
+    chance, texts = np.random.default_rng(1), shape.batch_size
+    new, past = (1, shape.sequence_length) if next_token else (shape.sequence_length, 0)
+    ids = chance.integers(min(100, vocabulary - 1), vocabulary, (texts, new))
+    mask: Any = np.ones((texts, past + new), np.int64)
+    values = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+    for tensor in session.get_inputs():
+        if tensor.name.startswith(PAST):
+            _, heads, _, size = tensor.shape
+            values[tensor.name] = chance.standard_normal((texts, heads, past, size), np.float32)
     return {i.name: values[i.name] for i in session.get_inputs()}
 
 

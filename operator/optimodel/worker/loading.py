@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from optimodel.api.spec import Task
+from optimodel.api.spec import GENERATING, Task
 
 from .errors import Failure
 from .tasks import KINDS
@@ -31,7 +31,8 @@ def load(source: Path, task: Task, *, attention: str = "eager", labels: Sequence
         _renew(model)
     if task == "TextEmbedding" and any(name.startswith("pooler") for name in loaded["missing_keys"]):
         model.pooler = None  # else chance would be saved with the weights
-    families.compact(model)
+    if task not in GENERATING:
+        families.compact(model)
     return prompts.restore(model.eval(), source), tokenizer
 
 

@@ -143,7 +143,7 @@ class Pipeline:
     # Evaluate, judge, publish
 
     def _judge(self, source: Stage, stages: list[Stage]) -> Result:
-        from .answers import Answerer
+        from .answers import opened
         from .evaluate import evaluate, golden
 
         self.board.phase("Evaluate")
@@ -152,7 +152,7 @@ class Pipeline:
         rows = {name: self._evidence(name) for name in self._judged_on()}
         ratio = final.weights_bytes / max(1, source.weights_bytes)
         told = partial(self.board.percent, "Evaluate")
-        base, best = (Answerer(self.shop.folder(s), self.shop.threads, self.job.batching) for s in (baseline, final))
+        base, best = (opened(self.shop.folder(s), self.shop.threads, self.job.batching) for s in (baseline, final))
         evidence = evaluate(base, best, rows, self.job.shapes, ratio, told)
         judged_on = {gate.name: recipes.gate_dataset(gate, self.job.data) for gate in self.job.gates}
         verdicts = gates.judge(self.job.gates, evidence.measurements, judged_on)

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from optimodel.api.spec import Metric
-from optimodel.recipes.gates import Measurement, quantile
+from optimodel.recipes.gates import Measurement, Observed, quantile
 from optimodel.recipes.paired import Pairs, f1
 
 from .answers import Array, cosines
 from .errors import Failure
 from .rows import Label, Row
 
-Found = tuple[Mapping[Metric, Measurement | Pairs], dict[str, Any]]
+Found = tuple[Mapping[Metric, Observed], dict[str, Any]]
 """For the gates, and for the report."""
 NO_ANSWER = "(no answer)"
 """Stands for the label of a word that was cut off: a wrong one."""
@@ -42,7 +42,7 @@ def _nearness(before: Sequence[Array], after: Sequence[Array]) -> Found:
         "cosineP5": quantile(found, 0.05),
         "cosineMin": found[0],
     }
-    measurements: Mapping[Metric, Measurement | Pairs] = {
+    measurements: Mapping[Metric, Observed] = {
         "CosineMean": Measurement("Mean", tuple(found)),
         "CosineP5": Measurement("Quantile", tuple(found), 0.05),
         "CosineMin": Measurement("Exact", (found[0],)),

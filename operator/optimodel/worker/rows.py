@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from optimodel.api.sources import Dataset
 
+T = TypeVar("T")
 Label: TypeAlias = str | int
 STANDARD = {"text": "tokens", "label": "tags"}
 """What data of words call what the API calls so: taken where a row has no field of the default name."""
@@ -28,7 +29,7 @@ class Row:
         return self.label if isinstance(self.label, tuple) else (self.label,)
 
 
-def sample(rows: Sequence[Row], most: int) -> list[Row]:
+def sample(rows: Sequence[T], most: int) -> list[T]:
     """At most `most` rows, at even distances."""
     return list(rows) if len(rows) <= most else [rows[i * len(rows) // most] for i in range(most)]
 

@@ -9,14 +9,19 @@ from optimodel.api.spec import Task
 
 from .rows import TEXT, WORDS, Reader
 
+ENCODERS = ("bert", "distilbert", "roberta")
+DECODERS = ("llama",)
+
 
 @dataclass(frozen=True)
 class Kind:
-    """`loader` is the class of transformers that loads the model, `pipeline` the hub's name of the task."""
+    """`loader` is the class of transformers that loads the model, `pipeline` the hub's name of the task, `models` the values of
+    `model_type` whose export is tested."""
 
     loader: str
     pipeline: str
     reader: Reader = TEXT
+    models: tuple[str, ...] = ENCODERS
 
     @property
     def architecture(self) -> str:
@@ -33,6 +38,7 @@ KINDS: Mapping[Task, Kind] = {
     "TextEmbedding": Kind("AutoModel", "feature-extraction"),
     "TextClassification": Kind("AutoModelForSequenceClassification", "text-classification"),
     "TokenClassification": Kind("AutoModelForTokenClassification", "token-classification", WORDS),
+    "TextGeneration": Kind("AutoModelForCausalLM", "text-generation", models=DECODERS),
 }
 
 

@@ -1,6 +1,7 @@
 """Pods that answer, answer wrongly, too much, too late or not at all: a real HTTP server."""
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator
 
 import pytest
@@ -81,6 +82,8 @@ async def test_a_probe_goes_from_not_loaded_through_a_wrong_answer_to_the_golden
     served.scores = [0.255, 0.745, 9.0]
     assert await asker.ask(target(url)) == ProbeResult(True)
     assert served.asked[-1]["inputs"][0]["data"] == ["a question"]  # type: ignore[index]
+    await asker.ask(dataclasses.replace(target(url), max_tokens=3))
+    assert [given["data"] for given in served.asked[-1]["inputs"]] == [["a question"], [3]]  # type: ignore[index]
 
 
 @pytest.mark.parametrize("path", ["/elsewhere", "/huge", "/none"])

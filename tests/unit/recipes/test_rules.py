@@ -205,6 +205,19 @@ def test_a_model_without_labels_is_not_fine_tuned():
     assert reasons(steps=(distil(), EXPORT), data=(QUESTIONS,)) == []
 
 
+def test_a_model_that_writes_text_has_metrics_and_steps_of_its_own():
+    steps = (EXPORT, Step("w4", "Quantize", quantize=Quantize("WeightOnly", bits=4)))
+    gates = (Gate("loss", "PerplexityRatio", data="questions/test", max="1.1"), Gate("size", "SizeRatio", max="0.3"))
+    assert reasons("TextGeneration", steps, gates, (QUESTIONS,)) == []
+    for metric in ("CosineMean", "Accuracy"):
+        gate = Gate("g", metric, data="questions/test", min="0.9")
+        assert reasons("TextGeneration", steps, (gate,), (QUESTIONS,)) == ["MetricNotForTask"]
+    for task in ("TextEmbedding", "TextClassification"):
+        assert reasons(task, (EXPORT,), gates, (QUESTIONS,)) == ["MetricNotForTask"]
+    for step in (distil(), Step("thin", "Prune")):
+        assert reasons("TextGeneration", (step, EXPORT), (), (QUESTIONS,)) == ["StepNotForTask"]
+
+
 def test_a_device_that_a_step_makes_nothing_for_is_refused():
     assert reasons(target=Target(device="GPU")) == ["DeviceNotSupported"] * 2  # type: ignore[arg-type]
 

@@ -35,8 +35,13 @@ CLASSIFICATION = {
     "output": "logits",
     "labels": ["no", "yes"],
 }
-
-
+WRITING = {
+    **EMBEDDING,
+    "task": "TextGeneration",
+    "output": "logits",
+    "eosTokenIds": [2],
+    "chat": ["<user>", "<model>"],
+}
 WORDS = {**CLASSIFICATION, "task": "TokenClassification"}
 
 
@@ -89,6 +94,28 @@ def test_words_are_found_by_the_tokenizer_and_labelled_by_the_head(tmp_path: Pat
     steps = config(out, "q").ensemble_scheduling.step
     assert steps[0].output_map["word_tokens"] == steps[2].input_map["word_tokens"] == "word_tokens"
     assert json.loads((out / "probe.json").read_text())["outputs"] == {"SCORE": -1, "LABEL": -1}
+
+
+def test_what_writes_text_is_one_model_that_runs_its_graph_itself(tmp_path: Path) -> None:
+    out = tmp_path / "models"
+    write(artifact(tmp_path / "artifact", WRITING), Settings("q", Batching(4), threads=3), out)
+    public = config(out, "q")
+    assert (public.backend, public.max_batch_size, public.HasField("dynamic_batching")) == ("python", 4, False)
+    assert [(t.name, t.optional) for t in public.input] == [
+        ("TEXT", False),
+        *((name, True) for name in ("MAX_TOKENS", "TEMPERATURE", "TOP_P", "SEED", "STOP", "CHAT")),
+    ]
+    assert [(t.name, list(t.dims)) for t in public.output] == [
+        ("TOKENS", [-1]),
+        ("GENERATED", [1]),
+        ("FINISH_REASON", [1]),
+    ]
+    assert [p.name for p in out.iterdir() if p.is_dir()] == ["q"]
+    assert (out / "q/1/model.onnx").read_bytes() == b"graph"
+    settings = json.loads((out / "q/1/settings.json").read_text())
+    assert (settings["threads"], settings["eosTokenIds"], settings["chat"]) == (3, [2], ["<user>", "<model>"])
+    (asked,) = json.loads((out / "probe.json").read_text())["inputs"]
+    assert asked["name"] == "MAX_TOKENS"
 
 
 def test_core_batches_without_delay_or_queue_policy(rendered: Path) -> None:

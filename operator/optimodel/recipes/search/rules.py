@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from optimodel.api.search import Auto
 from optimodel.api.sources import Dataset
-from optimodel.api.spec import LABELLED, Gate, Task
+from optimodel.api.spec import GENERATING, LABELLED, Gate, Task
 from optimodel.api.steps import Step
 
 from ..data import gate_dataset, known, overlap, read_by
@@ -23,6 +23,9 @@ def check(
     told there to add the very Quantize that is refused here."""
     if auto is None:
         return ()
+    if task in GENERATING:
+        message = f"optimization.auto has no candidates for {task}. Name the steps: an Export and a Quantize of WeightOnly or GPTQ."
+        return (Problem("SearchNotForTask", message),)
     space = Space(auto, task, tuple(steps), tuple(data))
     conflicts = tuple(_steps(steps)) or tuple(_prunings(space))
     return (*conflicts, *_floor(task, gates), *_data(auto, steps, gates, data))

@@ -16,6 +16,9 @@ MEANINGS = {
     "CosineMin": "smallest cosine",
     "Accuracy": "share of right answers",
     "MacroF1": "F1, averaged over labels",
+    "Perplexity": "how many tokens the next one is as hard to guess among",
+    "PerplexityRatio": "perplexity over the baseline's",
+    "NextTokenAgreement": "share of tokens after which both expect the same next one",
     "SizeRatio": "weight bytes over the source's",
     "LatencyP50Ratio": "median latency over the baseline's",
     "LatencyP95Ms": "95th percentile of latency in ms",
@@ -87,6 +90,8 @@ def comparison(report: Report) -> Iterator[tuple[str, str, str, str]]:
     for quality in list(report.details.get("data", {}).values())[:1]:
         if "macroF1" in quality:
             yield "Macro F1", number(quality.get("baselineMacroF1")), number(quality["macroF1"]), rows
+    if figures.perplexity:
+        yield "Perplexity", figures.baseline_perplexity, figures.perplexity, rows
     if figures.cosine_mean:
         spread = f"5 % lie below {figures.cosine_p5}, the smallest is {figures.cosine_min}; {rows}"
         yield "Cosine to the baseline", "1", figures.cosine_mean, spread

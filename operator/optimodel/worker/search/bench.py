@@ -21,8 +21,7 @@ from optimodel.api.search import Auto
 from optimodel.api.spec import Shape
 from optimodel.api.steps import Quantize, Step
 from optimodel.recipes import gates, search
-from optimodel.recipes.gates import Key, Measurement
-from optimodel.recipes.paired import Pairs
+from optimodel.recipes.gates import Key, Observed
 from optimodel.recipes.search import Candidate, Finding, Observation, Part, Sensitivity
 
 from .. import dataset, steps
@@ -140,7 +139,7 @@ class Bench:
         data = {self.auto.validation: rows} if rows else {}
         return evaluate(self.base, best, data, shapes, size / max(1, self.source_bytes), lambda *_: None)
 
-    def _judged(self, measurements: Mapping[Key, Measurement | Pairs]) -> tuple[GateResult, ...]:
+    def _judged(self, measurements: Mapping[Key, Observed]) -> tuple[GateResult, ...]:
         """The floor: every gate, with the search's own rows in place of its data."""
         bars = self.job.gates
         return gates.judge(bars, measurements, {gate.name: self.auto.validation for gate in bars})

@@ -6,6 +6,7 @@ import json
 import struct
 from collections.abc import Mapping
 from fnmatch import fnmatch
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,10 @@ from ..tasks import KINDS
 Listing = Mapping[str, int]
 """File name -> size in bytes (0 = unknown)."""
 
-SUPPORTED = ("bert", "distilbert", "roberta")
-"""Values of `model_type` whose export is tested."""
-
 WANTED = (
     "config.json",
+    "generation_config.json",
+    "chat_template.jinja",
     "tokenizer*",
     "*.safetensors",
     "model.safetensors.index.json",
@@ -76,7 +76,7 @@ def _custom_code(why: str) -> Failure:
     return Failure(
         "CustomCodeRefused",
         f"The model brings code of its own ({why}), which is never run. Use a model of a built-in architecture: "
-        f"{', '.join(SUPPORTED)}.",
+        f"{', '.join(dict.fromkeys(chain.from_iterable(kind.models for kind in KINDS.values())))}.",
     )
 
 
@@ -113,9 +113,10 @@ def check_folder(folder: Path, task: Task, *, headless: bool = False) -> dict[st
         if (folder / name).exists() and "auto_map" in read_json(folder / name):
             raise _custom_code(f"auto_map in {name}")
     kind = config.get("model_type")
-    if kind not in SUPPORTED:
-        supported = ", ".join(SUPPORTED)
-        raise Failure("UnsupportedArchitecture", f"model_type {kind!r} is not supported. Supported: {supported}.")
+    if kind not in KINDS[task].models:
+        supported = ", ".join(KINDS[task].models)
+        message = f"model_type {kind!r} is not supported for {task}. Supported: {supported}."
+        raise Failure("UnsupportedArchitecture", message)
     _check_head(config, task, headless)
     for weights in sorted(folder.glob("*.safetensors")):
         _check_safetensors(weights)
@@ -136,17 +137,18 @@ def safe_name(name: Any) -> str:
 
 
 def _check_head(config: Mapping[str, Any], task: Task, headless: bool) -> None:
-    if task not in LABELLED:
-        return
     wanted, made_for = KINDS[task].architecture, (config.get("architectures") or ["nothing"])[0]
     if headless and not made_for.endswith(wanted):
         return
     if not made_for.endswith(wanted):
+        begin = "Begin the steps with a FineTune, which makes one, or use" if task in LABELLED else "Use"
         raise Failure(
             "UnsupportedArchitecture",
             f"Task {task} needs a model with a head of its own (…{wanted}), not {made_for}. "
-            "Begin the steps with a FineTune, which makes one, or use the task that the model was made for.",
+            f"{begin} the task that the model was made for.",
         )
+    if task not in LABELLED:
+        return
     if config.get("problem_type") not in (None, "single_label_classification") or len(config.get("id2label", "..")) < 2:
         raise Failure(
             "UnsupportedArchitecture", "Only single-label classification over two or more labels is supported."

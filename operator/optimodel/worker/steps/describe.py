@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from optimodel import repository
-from optimodel.api.spec import LABELLED, Task
+from optimodel.api.spec import GENERATING, LABELLED, Task
 
 from ..errors import Failure
 from ..source.checks import POOLING, read_json
 from ..training import prompts
 
-MAX_LENGTH = 512
+MAX_LENGTH, MAX_CONTEXT = 512, 2048
+"""In tokens, of what is read at once, and of what a decoder reads and writes: its cache grows with each."""
+MARK = "e2f1c0d4"
+"""Stands for what a person says while a chat template is filled in."""
 _UNLIMITED = 1 << 20
 """Tokenizers write absurd lengths for "no limit"."""
 
@@ -28,22 +31,24 @@ def describe(source: Path, config: Mapping[str, Any], task: Task, tokenizer: Any
         "version": 1,
         "task": task,
         "inputs": ["input_ids", "attention_mask", *(["token_type_ids"] if types else [])],
-        "maxLength": max_length(source, config, tokenizer),
+        "maxLength": max_length(source, config, tokenizer, MAX_CONTEXT if task in GENERATING else MAX_LENGTH),
         "padTokenId": 0 if pad is None else pad,
         "hiddenSize": config.get("hidden_size") or config.get("dim"),
     }
     found["output"] = repository.SERVED[task].output
+    if task in GENERATING:
+        return found | {"eosTokenIds": _ends(source, config, tokenizer), "chat": _chat(tokenizer)}
     if task in LABELLED:
         return found | {"labels": _labels(config)}
     pooling, normalize = _pooling(source)
     return found | {"pooling": pooling, "normalize": normalize, "labels": []}
 
 
-def max_length(source: Path, config: Mapping[str, Any], tokenizer: Any) -> int:
+def max_length(source: Path, config: Mapping[str, Any], tokenizer: Any, most: int = MAX_LENGTH) -> int:
     """Longest input in tokens: the smallest of what positions (behind virtual tokens), tokenizer and sentence-transformers
-    allow, at most 512."""
+    allow, at most `most`."""
     behind = prompts.room(positions(config), prompts.count(source))
-    limits = [MAX_LENGTH, behind, int(min(tokenizer.model_max_length, _UNLIMITED))]
+    limits = [most, behind, int(min(tokenizer.model_max_length, _UNLIMITED))]
     sentence = source / "sentence_bert_config.json"
     if sentence.exists():
         limits.append(int(read_json(sentence).get("max_seq_length") or MAX_LENGTH))
@@ -54,6 +59,30 @@ def positions(config: Mapping[str, Any]) -> int:
     """Tokens that the model has positions for. RoBERTa counts them from behind its padding's number."""
     known = int(config.get("max_position_embeddings") or MAX_LENGTH)
     return known - int(config.get("pad_token_id") or 1) - 1 if config["model_type"] == "roberta" else known
+
+
+def _ends(source: Path, config: Mapping[str, Any], tokenizer: Any) -> list[int]:
+    """Tokens that end a text: as the folder says of generation, else of the model, else of the tokenizer."""
+    path = source / "generation_config.json"
+    said = read_json(path) if path.exists() else {}
+    for found in (said.get("eos_token_id"), config.get("eos_token_id"), tokenizer.eos_token_id):
+        if found is not None:
+            return list(found) if isinstance(found, list) else [found]
+    return []
+
+
+def _chat(tokenizer: Any) -> list[str] | None:
+    """What the chat template puts before and behind a person's first words; nothing without a template, or with one that does
+    not hold the words as they are."""
+    if not tokenizer.chat_template:
+        return None
+    said = [{"role": "user", "content": MARK}]
+    try:
+        found = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True).split(MARK)
+    except Exception as error:  # whatever a template of the source makes jinja say
+        message = f"The chat template cannot be filled in: {' '.join(str(error).split())[:200]}. Mend or remove it."
+        raise Failure("ModelUnloadable", message) from error
+    return found if len(found) == 2 else None
 
 
 def _labels(config: Mapping[str, Any]) -> list[str]:

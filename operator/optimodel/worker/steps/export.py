@@ -1,18 +1,21 @@
-"""`Export`: a model folder becomes one ONNX graph that gives token vectors or logits, with `tokenizer.json` and `model.json`."""
+"""`Export`: a model folder becomes one ONNX graph that gives token vectors or logits (a decoder's has its cache), with
+`tokenizer.json` and `model.json`."""
 
 from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from optimodel.api.spec import GENERATING
 from optimodel.api.steps import Export
 
 from ..errors import Failure
 from ..loading import load
 from ..source import check_folder
-from . import describe
+from . import decoder, describe
 from .technique import Context, Technique, verify
 
 OPSET = 20
@@ -37,8 +40,7 @@ def run(settings: Export, source: Path, out: Path, context: Context) -> None:
     reference = context.scratch / "export-reference.npz"
     _save_reference(core, description, vocabulary, reference)
     context.report(20, "tracing")
-    graph = _trace(core, description, vocabulary)
-    (out / "model.onnx").write_bytes(graph)
+    (out / "model.onnx").write_bytes(_graph(model, core, config, description))
     context.report(80, "verifying")
     verify(out / "model.onnx", reference, max_difference=MAX_DIFFERENCE, min_cosine=0.9999)
     describe.write(source, out, description, tokenizer)
@@ -71,29 +73,38 @@ def _sample(inputs: list[str], shape: tuple[int, int], vocabulary: int) -> tuple
     return tuple(values[name] for name in inputs)
 
 
-def _trace(core: Any, description: dict[str, Any], vocabulary: int) -> bytes:
-    """Export with dimension names shared by all inputs, without what tells where and how it was made."""
+def _graph(model: Any, core: Any, config: dict[str, Any], description: dict[str, Any]) -> bytes:
+    """What is traced: the model from tokens to one answer, or a decoder with its cache."""
+    vocabulary = int(config["vocab_size"])
+    if description["task"] in GENERATING:
+        sample = decoder.sample(config, vocabulary)
+        return _trace(decoder.core(model), sample, decoder.inputs(config), decoder.outputs(config))
+    inputs = dict.fromkeys(description["inputs"], AXES)
+    return _trace(core, _sample(list(inputs), TRACED, vocabulary), inputs, [description["output"]])
+
+
+def _trace(core: Any, sample: tuple[Any, ...], inputs: Mapping[str, Mapping[int, str]], outputs: list[str]) -> bytes:
+    """Export with the named dimensions of the inputs, without what tells where and how it was made."""
     import torch
 
-    inputs, output = description["inputs"], description["output"]
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             core,
-            _sample(inputs, TRACED, vocabulary),
+            sample,
             dynamo=True,
-            input_names=inputs,
-            output_names=[output],
-            dynamic_shapes=(tuple(AXES for _ in inputs),),
+            input_names=list(inputs),
+            output_names=outputs,
+            dynamic_shapes=(tuple(inputs.values()),),
             external_data=False,
             opset_version=OPSET,
             verbose=False,
         )
     model = program.model_proto
     for value in model.graph.input:
-        dims = [dim.dim_param for dim in value.type.tensor_type.shape.dim]
-        if dims != ["batch", "sequence"]:
+        dims = {n: dim.dim_param for n, dim in enumerate(value.type.tensor_type.shape.dim) if dim.dim_param}
+        if dims != inputs[value.name]:
             raise Failure(
                 "StepNotVerified", f"Input {value.name} was exported with dimensions {dims}. Report this model."
             )

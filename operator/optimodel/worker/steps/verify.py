@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from optimodel.api.spec import LABELLED
+from optimodel.backends.generation import PAST, Decoder
 from optimodel.repository import SERVED
 from optimodel.worker.tasks import KINDS, made_for
 
@@ -37,8 +38,21 @@ def _graph_answer(graph: Path, inputs: dict[str, Any]) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+    if any(i.name.startswith(PAST) for i in session.get_inputs()):
+        return _step_by_step(Decoder(session), inputs["input_ids"], inputs["attention_mask"])
     (found,) = session.run(None, {i.name: inputs[i.name] for i in session.get_inputs()})
     return found
+
+
+def _step_by_step(decoder: Decoder, ids: Any, mask: Any) -> Any:
+    """Logits of a decoder that reads the first half at once and the rest token by token, from its cache."""
+    half = ids.shape[1] // 2
+    logits, cache = decoder.run(ids[:, :half], mask[:, :half], decoder.empty(len(ids)))
+    found = [logits]
+    for end in range(half + 1, ids.shape[1] + 1):
+        logits, cache = decoder.run(ids[:, end - 1 : end], mask[:, :end], cache)
+        found.append(logits)
+    return np.concatenate(found, axis=1)
 
 
 def _folder_answer(folder: Path, inputs: dict[str, Any]) -> Any:

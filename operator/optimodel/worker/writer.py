@@ -1,0 +1,106 @@
+"""A decoder's artifact at work: how well it expects held-out text, and what it writes itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from optimodel.api.contract import Golden
+from optimodel.api.spec import Batching
+from optimodel.backends import arithmetic, generation
+from optimodel.recipes.likelihoods import Reading, Readings, agreement, mean_perplexity
+
+from .answers import Answerer, Array
+from .errors import Failure
+from .quality import Found
+from .rows import Row, sample
+
+WINDOW = 256
+"""Tokens of a text that are read, from its beginning."""
+TOKENS = 32_768
+"""Tokens of all texts that are read at most: with more, fewer texts are taken, at even distances."""
+GOLDEN, LEAD = 8, 0.5
+"""Tokens of a golden answer at most, and how far the logit of each lies ahead of the next best: another CPU rounds otherwise."""
+
+
+class Writer(Answerer):
+    """As `Answerer`, where the answer to a text is the probability of every token to follow it. Its `session` is a decoder's."""
+
+    def __init__(self, folder: Path, threads: int, batching: Batching) -> None:
+        super().__init__(folder, threads, batching)
+        self.decoder = generation.Decoder(self.session)
+        self.codec = generation.Codec(str(folder / "tokenizer.json"), self._settings)
+
+    def run(self, inputs: dict[str, Array]) -> Array:
+        """Probabilities [texts, vocabulary] of the next token."""
+        ids, mask = inputs["input_ids"], inputs["attention_mask"]
+        logits, _ = self.decoder.run(ids, mask, self.decoder.empty(len(ids)))
+        return arithmetic.softmax(logits[np.arange(len(ids)), mask.sum(axis=1) - 1])
+
+    def window(self, text: str) -> list[int]:
+        """The tokens of a text that are read."""
+        return self.codec.encode(text)[: min(WINDOW, self.description.max_length)]
+
+    def expects(self, ids: Sequence[int]) -> tuple[float, Array]:
+        """The sum of −ln p of all tokens but the first, each from those before it, and the likeliest token in each place."""
+        row = np.array([ids], np.int64)
+        logits = self.decoder.run(row, np.ones_like(row), self.decoder.empty(1))[0][0, :-1].astype(np.float64)
+        highest = logits.max(axis=1)
+        total = highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1))
+        return float((total - logits[np.arange(len(logits)), row[0, 1:]]).sum()), logits.argmax(axis=1)
+
+    def golden(self, texts: Sequence[str]) -> Golden:
+        """The surest beginning of what is written behind one of these texts: its first tokens."""
+        text, ids = max(((text, self._sure(text)) for text in texts), key=lambda found: len(found[1]))
+        return Golden(text, "TOKENS", tuple(map(str, ids)), max_tokens=len(ids))
+
+    def _sure(self, text: str) -> list[int]:
+        """The likeliest tokens behind a text, as far as each is clearly ahead; at least one."""
+        ids = new = self.codec.prompt(text)
+        cache, found = self.decoder.empty(1), list[int]()
+        while len(found) < GOLDEN:
+            mask: Array = np.ones((1, len(ids) + len(found)), np.int64)
+            logits, cache = self.decoder.run(np.array([new], np.int64), mask, cache)
+            second, first = np.partition(logits[0, -1], -2)[-2:]
+            if found and first - second < LEAD:
+                break
+            new = [int(logits[0, -1].argmax())]
+            found += new
+            if new[0] in self.description.eos_token_ids:
+                break
+        return found
+
+
+def compared(base: Writer, best: Writer, rows: Sequence[Row], name: str, done: Callable[[int], None]) -> Found:
+    """How well both expect the texts of the data `name`. Raises `Failure`."""
+    texts = _windows(base, rows, name)
+    found = []
+    for number, ids in enumerate(texts):
+        (before, wanted), (after, chosen) = base.expects(ids), best.expects(ids)
+        found.append(Reading(len(ids) - 1, before, after, int((wanted == chosen).sum())))
+        if number % 10 == 0:
+            done(number * len(rows) // len(texts))
+    readings = Readings(tuple(found))
+    agreed = agreement(readings, 0.95)
+    worth: dict[str, Any] = {
+        "samples": len(found),
+        "tokens": readings.tokens,
+        "window": WINDOW,
+        "perplexity": mean_perplexity(readings),
+        "baselinePerplexity": mean_perplexity(readings, before=True),
+        "nextTokenAgreement": agreed.value if agreed else 0.0,
+    }
+    return {"Perplexity": readings, "PerplexityRatio": readings, "NextTokenAgreement": readings}, worth
+
+
+def _windows(writer: Writer, rows: Sequence[Row], name: str) -> list[list[int]]:
+    """Tokens of texts that leave something to expect, about `TOKENS` at most. Raises `Failure`."""
+    texts = [ids for row in rows if len(ids := writer.window(row.text)) > 1]
+    if not texts:
+        message = f"No text of {name!r} has two tokens, so none is to be expected. Name data with longer texts."
+        raise Failure("DataTooSmall", message)
+    total = sum(map(len, texts))
+    return sample(texts, max(1, len(texts) * TOKENS // total)) if total > TOKENS else texts
