@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optimodel import recipes
+from optimodel.api.contract import GateResult
 from optimodel.api.search import Auto
 from optimodel.api.sources import S3, Dataset, Part, Split
 from optimodel.api.spec import Gate
@@ -256,6 +257,22 @@ def test_precision_is_given_back_where_it_hurts_until_the_floor_is_met() -> None
     chosen = candidates(SPACE, findings)[winner.candidate].steps((Step("graph", "Export"),))
     wanted = Quantize("Static", data="q/train", exclude=("FFNDown", "Attention"))
     assert chosen == (Step("graph", "Export"), Step("auto-quantize", "Quantize", quantize=wanted))
+
+
+def test_what_holds_the_floor_by_more_precision_alone_is_pruned_then() -> None:
+    methods = {name: Truth(0.03, 0.3, 0.5) for name in (*METHODS["CPU"], FULL)}
+    findings = World(methods, 0.985).run(space_of(AUTO), search.ENDLESS)
+    names = [o.candidate for o in trials(findings)]
+    first = next(n for n in names if n.endswith(" except FFNDown"))
+    assert f"FFN pruned, {first}" in names
+    assert not any(" pruned, " in n and " except " not in n for n in names), "it would miss the floor the more"
+
+
+def test_the_quality_of_a_trial_is_the_first_figure_of_its_answers() -> None:
+    size = GateResult("size", "SizeRatio", "Pass", value="0.3")
+    loss = GateResult("loss", "AccuracyDrop", "Pass", value="0.01")
+    assert search.quality((size, loss)) == -0.01
+    assert search.quality((size,)) is None
 
 
 def test_precision_helps_no_model_that_is_too_large() -> None:
