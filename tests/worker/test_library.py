@@ -20,7 +20,12 @@ from optimodel.recipes.resolve import resolve
 FILES = sorted((Path(__file__).parents[2] / "charts" / "optimodel" / "files" / "recipes").glob("*.yaml"))
 VALUES = {"train": "d/train", "data": "d/train", "test": "d/test", "max-drop": "1"}
 LABELS = {"person": "who wrote", "place": "what is the capital of", "fish": "name a fish"}
-SOURCES = {"TextEmbedding": "encoder", "TextClassification": "classifier", "TokenClassification": "tagger"}
+SOURCES = {
+    "TextEmbedding": "encoder",
+    "TextClassification": "classifier",
+    "TokenClassification": "tagger",
+    "TextGeneration": "decoder",
+}
 INVARIANT = {"cpu-int8-invariant", "cpu-small"}
 """Recipes that promise answers independent of their batch."""
 
@@ -35,6 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny.save("bert", made / "encoder")
     tiny.save("bert", made / "classifier", sorted(LABELS))
     tiny.save("bert", made / "tagger", ["other", "word"], words=True)
+    tiny.save_decoder(made / "decoder")
     chance = random.Random(5)
     rows = [{"text": f"{s} word{chance.randrange(90)}", "label": name} for name, s in LABELS.items() for _ in range(50)]
     words = [{"tokens": row["text"].split()} for row in rows]

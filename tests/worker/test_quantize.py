@@ -189,8 +189,8 @@ def test_at_three_bits_gptq_and_awq_beat_rounding_to_nearest(minilm, tmp_path):
     """No runtime stores three bits, so the weights stand on the grid in fp32. On 30 questions that the calibration did not see."""
     texts = [text for _, text in assets.trec()]
     context = tiny.context("TextEmbedding", tmp_path, {"texts": [Row(text) for text in texts[::80]]})
-    batches = calibration.batches(minilm, Quantize("GPTQ", data="texts"), context)
     model = parts.load(minilm / "model.onnx")
+    batches = calibration.batches(model, minilm, Quantize("GPTQ", data="texts"), context)
     readers = parts.products(model)
     found = calibrated.hessians(model, list(readers), batches, context)
     before = answers(minilm, texts[7::180])

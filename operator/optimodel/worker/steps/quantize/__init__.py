@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from optimodel.api.steps import Quantize
+from optimodel.backends.generation import PAST, Decoder
 
 from ...errors import Failure
 from ..technique import Context, Technique, verify
 from . import awq, bfloat16, dynamic, float16, gptq, static, weight_only
-from .parts import excluded, load
+from .parts import excluded, load, untie
 
 MIN_COSINE = 0.5
 """Below this the answers have little to do with their originals: broken rather than coarse. Quality is the gates' matter."""
@@ -48,6 +49,8 @@ def make(settings: Quantize, source: Path, context: Context) -> bytes:
     """The quantised graph of an exported folder, not yet checked. Raises `Failure`."""
     logging.getLogger().setLevel(logging.ERROR)  # the library advises fusions that it then cannot quantise
     model = load(source / "model.onnx")
+    if settings.method not in ("Float16", "BFloat16"):
+        untie(model)
     result = METHODS[settings.method](model, settings, source, excluded(model, settings.exclude), context)
     _anonymous(result)
     return bytes(result.SerializeToString(deterministic=True))
@@ -71,8 +74,12 @@ def _save_reference(graph: Path, path: Path, threads: int) -> None:
     parent = session(graph, threads)
     ids = np.random.default_rng(7).integers(0, vocabulary, CHECKED)
     values = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
-    inputs = {i.name: values[i.name] for i in parent.get_inputs()}
-    (expected,) = parent.run(None, inputs)
+    inputs = {i.name: values[i.name] for i in parent.get_inputs() if not i.name.startswith(PAST)}
+    if len(inputs) < len(parent.get_inputs()):
+        decoder = Decoder(parent)
+        expected, _ = decoder.run(inputs["input_ids"], inputs["attention_mask"], decoder.empty(len(ids)))
+    else:
+        (expected,) = parent.run(None, inputs)
     np.savez(path, expected=expected, **inputs)
 
 

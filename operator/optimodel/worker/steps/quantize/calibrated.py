@@ -24,7 +24,7 @@ def run(model: Any, settings: Quantize, source: Path, excluded: Sequence[str], c
     """The model with its products packed by `pack`; tables as in `weight_only`. Raises `Failure`."""
     import onnx
 
-    texts = calibration.batches(source, settings, context)
+    texts = calibration.batches(model, source, settings, context)
     weights = {value.name: value for value in model.graph.initializer}
     readers = products(model, excluded)
     model.opset_import.append(onnx.helper.make_opsetid(weight_only.DOMAIN, 1))

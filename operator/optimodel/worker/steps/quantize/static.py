@@ -26,7 +26,7 @@ def run(model: Any, settings: Quantize, source: Path, excluded: Sequence[str], c
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     _set_apart(model, excluded)
-    texts = iter(calibration.batches(source, settings, context))
+    texts = iter(calibration.batches(model, source, settings, context))
     with tempfile.TemporaryDirectory(dir=context.scratch) as folder:
         given, out = Path(folder) / "given.onnx", Path(folder) / "model.onnx"
         onnx.save(tables(model, excluded), given)
