@@ -371,6 +371,7 @@ def test_a_legal_search_has_no_problem() -> None:
     tune = Step("adapt", "FineTune", fine_tune=FineTune("q/train"))
     small = Step("small", "Distill", distill=Distill("q/train"))
     assert reasons() == reasons(steps=(tune, small, GRAPH)) == reasons(Auto(VALIDATION)) == []
+    assert reasons(steps=(GRAPH, tune)) == [], "the order is wrong without a search too, and told as such"
     layers = Auto(VALIDATION, train=TRAIN, prune=("Layers",))
     assert reasons(layers, (TUNED, GRAPH)) == [], "a student reads no virtual tokens"
     assert search.check(None, "TextClassification", (GRAPH,), (), ()) == ()
@@ -403,3 +404,9 @@ def test_a_legal_search_has_no_problem() -> None:
 )
 def test_an_illegal_search_is_named(changes: dict[str, object], reason: str) -> None:
     assert reasons(**changes) == [reason]  # type: ignore[arg-type]
+
+
+def test_a_floor_is_proposed_that_the_task_can_be_judged_by() -> None:
+    for task, metric in (("TextClassification", "Accuracy"), ("TextEmbedding", "CosineMean")):
+        (problem,) = search.check(Auto(VALIDATION), task, (GRAPH,), (), (QUESTIONS, COPY))
+        assert problem.reason == "FloorMissing" and f"metric: {metric}," in problem.message
