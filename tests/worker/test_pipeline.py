@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 
 import pytest
+from msgspec import structs
 from tests import inputs
 from tests.worker import tiny
 
@@ -98,3 +100,23 @@ def test_a_source_without_a_head_needs_a_fine_tune_first(folder, tmp_path):
         run(job(folder, SMALL, GRAPH), tmp_path / "w")
     assert caught.value.reason == "UnsupportedArchitecture"
     assert "FineTune" in caught.value.message
+
+
+def test_an_equal_spec_reads_the_source_itself_and_works_only_where_it_says_something_else(folder, tmp_path):
+    classifier = tiny.save("bert", tmp_path / "classifier", ["fish", "person", "place"])
+    (tmp_path / "store").mkdir()
+    wanted = inputs.job(tmp_path, GRAPH, source="classifier", data=())
+    first, _ = inputs.run(wanted, tmp_path / "one")
+    again, _ = inputs.run(wanted, tmp_path / "two")
+    assert again.artifact == first.artifact
+    assert states(again) == {"Fetch": "Done", "graph": "Cached", "Evaluate": "Cached", "Publish": "Cached"}
+
+    shutil.rmtree(classifier)
+    tiny.save("distilbert", classifier, ["fish", "person", "place"])
+    other, _ = inputs.run(wanted, tmp_path / "three")
+    assert other.artifact.source_digest != first.artifact.source_digest
+    assert states(other)["graph"] == "Done"
+
+    shutil.rmtree(classifier)
+    lost, _ = inputs.run(structs.replace(wanted, pinned_source=other.artifact.source_digest), tmp_path / "four")
+    assert lost.artifact == other.artifact, "what is pinned and known needs no source any more"
