@@ -26,9 +26,7 @@ from tests.perf.tools_report import Row
 
 from optimodel.api.spec import Batching
 from optimodel.worker import evaluate
-from optimodel.worker.answers import Answerer
-
-TRAIN_ROWS = 3_000
+from optimodel.worker.answers import Answerer, cosines
 
 
 class Quality(msgspec.Struct, frozen=True):
@@ -38,13 +36,13 @@ class Quality(msgspec.Struct, frozen=True):
     invariance: float
 
 
-def prepare(work: Path, subject: Subject, threads: int) -> Path:
+def prepare(work: Path, subject: Subject) -> Path:
     """The folder with model and rows that every arm of the subject begins with."""
     place = work / subject / "sources"
     if not (place / "questions.jsonl").exists():
         place.mkdir(parents=True, exist_ok=True)
         optimize.write_questions(work)
-        shop = optimize.Workshop(work, threads, "test")
+        shop = optimize.Workshop(work, 1, "test")
         tuned = shop.make(compressions.recipes(0)[compressions.BASELINE][:1])
         (place / "model").unlink(missing_ok=True)
         (place / "model").symlink_to(tuned if subject == "classifier" else assets.minilm())
@@ -57,18 +55,17 @@ def prepare(work: Path, subject: Subject, threads: int) -> Path:
 
 
 def adopt(graph: Path, like: Path, out: Path) -> Path:
-    """A tool's graph as an artifact of ours: with the tokenizer and the description of `like`, whose one output alone it keeps."""
+    """A tool's graph as an artifact of ours: with the tokenizer and the description of `like`, and without what other outputs than
+    the described one take."""
     import onnx
+    from onnxruntime.transformers.onnx_model import OnnxModel
 
     out.mkdir(exist_ok=True)
-    wanted = json.loads((like / "model.json").read_text())
-    model = onnx.load(graph)
-    outputs = {value.name: value for value in model.graph.output}
-    kept = outputs.get(wanted["output"]) or model.graph.output[0]
-    kept = onnx.ValueInfoProto.FromString(kept.SerializeToString())
-    del model.graph.output[:]
-    model.graph.output.append(kept)
-    onnx.save(model, out / "model.onnx")
+    wanted = json.loads((like / "model.json").read_text())["output"]
+    names = [value.name for value in onnx.load(graph, load_external_data=False).graph.output]
+    model = OnnxModel(onnx.load(graph))
+    model.prune_graph([wanted if wanted in names else names[0]])
+    onnx.save(model.model, out / "model.onnx")
     for name in ("tokenizer.json", "model.json"):
         (out / name).write_bytes((like / name).read_bytes())
     return out
@@ -99,63 +96,74 @@ def timed(artifact: Path) -> list[Block]:
     return [msgspec.json.decode(line, type=Block) for line in kept.read_bytes().splitlines()] if kept.exists() else []
 
 
-def make(
-    work: Path, subject: Subject, threads: int, budget: float, only: Sequence[str]
-) -> list[tuple[Arm, Built, Path]]:
+def make(work: Path, subject: Subject, budget: float, only: Sequence[str]) -> list[tuple[Arm, Built, Path]]:
     """Build every arm, one after the other, and adopt what came of it."""
-    sources, found = prepare(work, subject, threads), []
-    home = work / subject
+    sources, found = prepare(work, subject), []
     wanted = [arm for arm in arms(subject) if not only or arm.name in (PLAIN, *only)]
+    like = _place(work, subject, PLAIN) / "out"
     for arm in wanted:
-        place = home / arm.name.replace(" ", "-").replace(",", "")
+        place = _place(work, subject, arm.name)
         built = tools_build.build(arm, sources, place, budget)
         print(f"{subject}: {arm.name}: {built.failure or f'{built.megabytes:.1f} MB'}", flush=True)
-        like = home / wanted[0].name.replace(" ", "-").replace(",", "") / "out"
         if not built.failure and not (place / "artifact" / "model.onnx").exists():
             adopt(place / arm.graph, like, place / "artifact")
         found.append((arm, built, place / "artifact"))
     return found
 
 
+def _place(work: Path, subject: Subject, name: str) -> Path:
+    return work / subject / name.replace(" ", "-").replace(",", "")
+
+
+def compare(
+    work: Path, subject: Subject, passes: int, budget: float, only: Sequence[str]
+) -> tuple[list[Row], list[Row]]:
+    """Build, ask, and time in turn: what works, and what failed."""
+    made = make(work, subject, budget, only)
+    good = [(arm, built, artifact) for arm, built, artifact in made if not built.failure]
+    rows = optimize.Workshop(work, 1, "test").rows("questions/test")
+    labels = sorted({str(row.label) for row in rows})
+    truth = [labels.index(str(row.label)) for row in rows] if subject == "classifier" else []
+    answers = {arm.name: ask(artifact, [row.text for row in rows]) for arm, _, artifact in good}
+    for number in range(passes):
+        first = number % len(good)
+        for arm, _, artifact in good[first:] + good[:first]:
+            time_once(artifact)
+            print(f"pass {number + 1} of {passes}: {arm.name}", flush=True)
+    told = [
+        Row(arm, built, *_judged(answers[PLAIN], answers[arm.name], truth), tuple(timed(artifact)))
+        for arm, built, artifact in good
+    ]
+    return told, [Row(arm, built) for arm, built, _ in made if built.failure]
+
+
 def main() -> None:
-    """Build, ask, time in turn, print."""
+    """Compare on each subject, and print."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that a build's processes end with this one
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=CACHE / "bench-tools")
     parser.add_argument("--subjects", nargs="*", default=list(TASKS), choices=list(TASKS))
-    parser.add_argument("--only", nargs="*", default=[], help="arms besides the plain one")
+    parser.add_argument("--only", nargs="*", default=[], help="variants besides the plain one")
     parser.add_argument("--budget", type=float, default=600.0, help="seconds of a build")
-    parser.add_argument("--passes", type=int, default=4, help="over all arms, each in a process of its own")
+    parser.add_argument("--passes", type=int, default=4, help="over all variants, each in a process of its own")
     parser.add_argument("--foreign", type=float, default=0.05, help="blocks with more CPU of others are dropped")
     asked = parser.parse_args()
-    for subject in asked.subjects:
-        made = make(asked.work, subject, 1, asked.budget, asked.only)
-        good = [(arm, built, artifact) for arm, built, artifact in made if not built.failure]
-        shop = optimize.Workshop(asked.work, 1, "test")
-        rows = shop.rows("questions/test")
-        answers = {arm.name: ask(artifact, [row.text for row in rows]) for arm, _, artifact in good}
-        for number in range(asked.passes):
-            for arm, _, artifact in good[number % len(good) :] + good[: number % len(good)]:
-                time_once(artifact)
-                print(f"pass {number}: {arm.name}", flush=True)
-        labels = sorted({str(row.label) for row in rows})
-        truth = np.array([labels.index(str(row.label)) for row in rows]) if subject == "classifier" else None
-        told = [
-            Row(arm, built, *_judged(answers[PLAIN], answers[arm.name], truth), tuple(timed(artifact)))
-            for arm, built, artifact in good
-        ]
-        failed = [(arm, built) for arm, built, _ in made if built.failure]
-        tools_report.print_all(subject, told, failed, asked.foreign, len(rows))
+    found = {
+        subject: compare(asked.work, subject, asked.passes, asked.budget, asked.only) for subject in asked.subjects
+    }
+    for subject, (told, failed) in found.items():
+        tools_report.print_all(subject, told, failed, asked.foreign)
     tools_report.print_machine()
 
 
-def _judged(plain: Quality, found: Quality, truth: object) -> tuple[tuple[float, float, float], float | None, float]:
-    """Cosines to the plain graph's answers (mean, p5, min), accuracy, and batch invariance."""
-    a, b = np.array(plain.answers), np.array(found.answers)
-    cosines = (a * b).sum(1) / np.maximum(np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1), 1e-12)
-    near = (float(cosines.mean()), float(np.quantile(cosines, 0.05)), float(cosines.min()))
-    right = None if truth is None else float((b.argmax(1) == truth).mean())
-    return near, right, found.invariance
+def _judged(
+    plain: Quality, found: Quality, truth: Sequence[int]
+) -> tuple[tuple[float, float, float], float | None, float]:
+    """Cosines to the plain graph's answers (mean, p5, smallest), accuracy, and batch invariance."""
+    before, after = np.array(plain.answers), np.array(found.answers)
+    near = cosines(before, after)
+    right = float((after.argmax(1) == np.array(truth)).mean()) if truth else None
+    return (float(near.mean()), float(np.quantile(near, 0.05)), float(near.min())), right, found.invariance
 
 
 if __name__ == "__main__":

@@ -28,7 +28,6 @@ class Arm:
     and `validation.jsonl`; `graph` is the file that comes of it. Braces hold the task of the tool."""
 
     name: str
-    tool: str
     site: str
     commands: tuple[str, ...]
     graph: str
@@ -65,7 +64,7 @@ def arms(subject: Subject) -> tuple[Arm, ...]:
             commands=tuple(map(filled, arm.commands)),
             files={name: filled(text) for name, text in arm.files.items()},
         )
-        for arm in (*_ours(), *_optimum(), *_olive())
+        for arm in (*_ours(), *_optimum(), *_olive(subject))
     )
 
 
@@ -112,7 +111,7 @@ quantizer.quantize(
 def _optimum() -> tuple[Arm, ...]:
     def arm(name: str, graph: str, *commands: str, script: str = "") -> Arm:
         files = {"quantize.py": script} if script else {}
-        return Arm(f"optimum {name}", "optimum-onnx 0.1.0", "bench-optimum", (EXPORT, *commands), graph, files)
+        return Arm(f"optimum {name}", "bench-optimum", (EXPORT, *commands), graph, files)
 
     quantize = "optimum-cli onnxruntime quantize --onnx_model fp32 -o int8 --{cpu} --per_channel"
     optimize = "optimum-cli onnxruntime optimize --onnx_model fp32 -o o2 -O2"
@@ -151,6 +150,7 @@ FUSED = """\
 DYNAMIC = '"int8": {"type": "OnnxDynamicQuantization", "per_channel": true, "reduce_range": true}'
 CALIBRATED = """\
 "int8": {"type": "OnnxStaticQuantization", "data_config": "train", "per_channel": true, "reduce_range": true, "activation_type": "uint8"}"""
+ROUNDED = '"int4": {"type": "OnnxBlockWiseRtnQuantization", "bits": 4, "block_size": 32, "accuracy_level": 4}'
 SEARCHED = """\
 "int8": {"type": "OnnxDynamicQuantization", "per_channel": "SEARCHABLE_VALUES", "reduce_range": "SEARCHABLE_VALUES"}"""
 SEARCH = """\
@@ -164,15 +164,15 @@ SEARCH = """\
 """
 
 
-def _olive() -> tuple[Arm, ...]:
+def _olive(subject: Subject) -> tuple[Arm, ...]:
     def arm(name: str, *passes: str, more: str = "") -> Arm:
         config = HEAD + more + '  "passes": {\n    ' + ",\n    ".join(passes) + "\n  }\n}\n"
         command = "olive run --config olive.json"
-        return Arm(f"Olive {name}", "Olive 0.13.0", "bench-olive", (command,), "out/model.onnx", {"olive.json": config})
+        return Arm(f"Olive {name}", "bench-olive", (command,), "out/model.onnx", {"olive.json": config})
 
     def optimize(precision: str) -> Arm:
         command = f"olive optimize -m model -t {{task}} --precision {precision} --exporter dynamo_exporter -o out"
-        return Arm(f"Olive optimize {precision}", "Olive 0.13.0", "bench-olive", (command,), "out/model.onnx")
+        return Arm(f"Olive optimize {precision}", "bench-olive", (command,), "out/model.onnx")
 
     train = DATA % (SOURCE % ("train", "train"))
     both = DATA % (SOURCE % ("train", "train") + "," + SOURCE % ("validation", "validation"))
@@ -183,7 +183,8 @@ def _olive() -> tuple[Arm, ...]:
         arm("dynamic int8, fused", FUSED, DYNAMIC),
         arm("static int8", DYNAMO, CALIBRATED, more=train),
         arm("static int8, fused", FUSED, CALIBRATED, more=train),
-        arm("search", FUSED, SEARCHED, more=both + SEARCH),
+        arm("4 bits", DYNAMO, ROUNDED),
+        *([arm("search", FUSED, SEARCHED, more=both + SEARCH)] if subject == "classifier" else []),
     )
 
 
@@ -198,6 +199,11 @@ data:
 optimization:
   target: {shapes: [{batchSize: 1, sequenceLength: 32}]}
 """
+GPTQ = """\
+  steps:
+    - {name: graph, type: Export}
+    - {name: int4, type: Quantize, quantize: {method: GPTQ, bits: 4, data: questions/train}}
+"""
 AUTO = """\
   steps: [{name: graph, type: Export}]
   auto: {objective: Latency, validation: questions/validation, train: questions/train, trials: 8, timeout: 10m}
@@ -208,7 +214,7 @@ AUTO = """\
 def _ours() -> tuple[Arm, ...]:
     def arm(name: str, text: str) -> Arm:
         files = {"model.yaml": SPEC + text}
-        return Arm(name, "optimodel", "worker", ("kubectl apply -f model.yaml",), "out/model.onnx", files)
+        return Arm(name, "worker", ("kubectl apply -f model.yaml",), "out/model.onnx", files)
 
     return (
         arm(PLAIN, "  steps: [{name: graph, type: Export}]\n"),
@@ -218,5 +224,6 @@ def _ours() -> tuple[Arm, ...]:
             "  recipeRef: {name: cpu-int8-invariant}\n  parameters: {data: questions/train}\n",
         ),
         arm("ours cpu-small", "  recipeRef: {name: cpu-small}\n"),
+        arm("ours 4 bits, GPTQ", GPTQ),
         arm("ours auto", AUTO),
     )

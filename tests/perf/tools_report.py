@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -28,39 +28,39 @@ class Row:
 
     arm: Arm
     built: Built
-    near: tuple[float, float, float]
-    right: float | None
-    invariance: float
-    blocks: tuple[Block, ...]
+    near: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    right: float | None = None
+    invariance: float = 0.0
+    blocks: tuple[Block, ...] = ()
 
 
-def print_all(
-    subject: Subject, rows: Sequence[Row], failed: Sequence[tuple[Arm, Built]], foreign: float, texts: int
-) -> None:
+def print_all(subject: Subject, rows: Sequence[Row], failed: Sequence[Row], foreign: float) -> None:
     """Quality and cost, then latency, then what failed and why."""
-    print(f"\n{subject}, {texts} texts\n")
-    right = any(row.right is not None for row in rows)
-    accuracy = (" accuracy % |", "---|") if right else ("", "")
-    print(
-        f"| variant | MB | cosine mean | p5 | smallest |{accuracy[0]} batch invariance | build s (CPU s) | peak MiB | lines |"
-    )
-    print(f"|---|---|---|---|---|{accuracy[1]}---|---|---|---|")
-    for row in rows:
-        print(_quality(row))
+    print(f"\n{subject}\n")
+    head = ["MB", "cosine mean", "p5", "smallest", "batch invariance", "build s (CPU s)", "peak MiB", "lines"]
+    if any(row.right is not None for row in rows):
+        head.insert(1, "accuracy %")
+    _table(head, rows, _quality)
     print(f"\nms: p50 / p95 (range of the blocks' p50) of blocks with at most {foreign:.0%} foreign CPU\n")
-    print("| variant |" + "".join(f" {_named(shape)} |" for shape in SHAPES))
-    print("|---|" + "---|" * len(SHAPES))
-    for row in rows:
-        print(f"| {row.arm.name} |" + "".join(f" {_clock(row, shape, foreign)} |" for shape in SHAPES))
+    shapes = [f"{shape.batch_size} × {shape.sequence_length}" for shape in SHAPES]
+    _table(shapes, rows, lambda row: [_clock(row, shape, foreign) for shape in SHAPES])
     every = [block for row in rows for block in row.blocks]
-    dropped = sum(block.foreign > foreign for block in every)
-    print(f"\n{dropped} of {len(every)} blocks dropped\n\nms of CPU: p50 (range of the blocks' p50), all blocks\n")
-    print("| variant |" + "".join(f" {_named(shape)} |" for shape in SHAPES))
-    print("|---|" + "---|" * len(SHAPES))
+    print(f"\n{sum(block.foreign > foreign for block in every)} of {len(every)} blocks dropped")
+    print("\nms of CPU: p50 (range of the blocks' p50), all blocks\n")
+    _table(shapes, rows, lambda row: [_cpu(row, shape) for shape in SHAPES])
+    for row in failed:
+        print(f"\nfailed after {row.built.seconds:.0f} s: {row.arm.name}: {row.built.failure}")
+
+
+def _table(head: Sequence[str], rows: Sequence[Row], cells: Callable[[Row], list[str]]) -> None:
+    print(_line("variant", *head))
+    print("|---" * (len(head) + 1) + "|")
     for row in rows:
-        print(f"| {row.arm.name} |" + "".join(f" {_cpu(row, shape)} |" for shape in SHAPES))
-    for arm, built in failed:
-        print(f"\nfailed after {built.seconds:.0f} s: {arm.name}: {built.failure}")
+        print(_line(row.arm.name, *cells(row)))
+
+
+def _line(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def print_machine() -> None:
@@ -75,16 +75,12 @@ def print_machine() -> None:
         print(f"{site}: {total:.1f} GB installed, {own:.2f} GB without torch and its CUDA libraries")
 
 
-def _named(shape: Shape) -> str:
-    return f"{shape.batch_size} × {shape.sequence_length}"
-
-
-def _quality(row: Row) -> str:
-    near = " | ".join(f"{value:.4f}" for value in row.near)
-    right = "" if row.right is None else f" {100 * row.right:.1f} |"
-    b = row.built
-    cost = f"{b.seconds:.0f} ({b.cpu_seconds:.0f}) | {b.peak_mib} | {row.arm.lines}"
-    return f"| {row.arm.name} | {b.megabytes:.1f} | {near} |{right} {row.invariance:.4f} | {cost} |"
+def _quality(row: Row) -> list[str]:
+    built = row.built
+    right = [] if row.right is None else [f"{100 * row.right:.1f}"]
+    near = [f"{value:.4f}" for value in (*row.near, row.invariance)]
+    cost = [f"{built.seconds:.0f} ({built.cpu_seconds:.0f})", str(built.peak_mib), str(row.arm.lines)]
+    return [f"{built.megabytes:.1f}", *right, *near, *cost]
 
 
 def _of(row: Row, shape: Shape) -> list[Block]:

@@ -40,7 +40,7 @@ def built(folder: Path, script: str, budget: float = 60.0) -> Built:
     sources.mkdir()
     for name in tools_build.KEPT:
         (sources / name).touch()
-    arm = Arm("tool", "tool", "worker", ("python tool.py",), "out/model.onnx", {"tool.py": script})
+    arm = Arm("tool", "worker", ("python tool.py",), "out/model.onnx", {"tool.py": script})
     return tools_build.build(arm, sources, folder / "place", budget)
 
 
@@ -98,7 +98,9 @@ def test_a_graph_of_a_tool_keeps_the_one_output_that_is_compared(tmp_path: Path)
     (like / "model.json").write_text(json.dumps({"output": "logits"}))
     (like / "tokenizer.json").write_text("{}")
     out = tools.adopt(graph(tmp_path / "tool.onnx", ["pooled", "logits"]), like, tmp_path / "out")
-    assert [value.name for value in onnx.load(out / "model.onnx").graph.output] == ["logits"]
+    kept = onnx.load(out / "model.onnx").graph
+    assert [value.name for value in kept.output] == ["logits"]
+    assert [node.op_type for node in kept.node] == ["Cast", "Mul"], "what only the other output takes is gone"
 
 
 def test_a_block_tells_its_runs_and_what_they_cost(tmp_path: Path) -> None:
@@ -115,12 +117,12 @@ def test_blocks_with_foreign_load_are_dropped_and_counted(capsys: pytest.Capture
         return Block(1, 32, (ms, ms, ms), (ms, ms, ms), foreign)
 
     blocks = (block(2.0, 0.01), block(4.0, 0.01), block(90.0, 0.5))
-    arm = Arm("ours", "optimodel", "worker", ("kubectl apply -f model.yaml",), "g", {"model.yaml": "task: x\n\n"})
+    arm = Arm("ours", "worker", ("kubectl apply -f model.yaml",), "g", {"model.yaml": "task: x\n\n"})
     row = tools_report.Row(arm, Built(3.0, 2.0, 100, 22.8), (0.99, 0.98, 0.97), 0.94, 0.96, blocks)
-    failed = [(arm, Built(1.0, 1.0, 1, failure="no such pass"))]
-    tools_report.print_all("classifier", [row], failed, 0.05, 10)
+    failed = [tools_report.Row(arm, Built(1.0, 1.0, 1, failure="no such pass"))]
+    tools_report.print_all("classifier", [row], failed, 0.05)
     told = capsys.readouterr().out
-    assert "| ours | 22.8 | 0.9900 | 0.9800 | 0.9700 | 94.0 | 0.9600 | 3 (2) | 100 | 2 |" in told
+    assert "| ours | 22.8 | 94.0 | 0.9900 | 0.9800 | 0.9700 | 0.9600 | 3 (2) | 100 | 2 |" in told
     assert "| ours | 3.00 / 4.00 (2.00 to 4.00) | – | – | – |" in told
     assert "1 of 3 blocks dropped" in told
     assert "failed after 1 s: ours: no such pass" in told
