@@ -70,3 +70,23 @@ def test_a_kept_revision_needs_no_job(shared: kit.House) -> None:
         e["objectRef"]["name"] for e in shared.writes(0) if (e["verb"], e["objectRef"]["resource"]) == ("patch", "jobs")
     ]
     assert sorted(name.rsplit("-", 2)[0] for name in made) == sorted(shared.names("modelrevisions"))
+
+
+async def test_ready_waits_for_the_pods_of_new_serving_settings(shared: kit.House) -> None:
+    """And says what keeps them from starting, while those of the old settings serve on."""
+
+    source = shared.om("one")["spec"]["source"]["s3"]["url"].rpartition("/")[2]
+
+    def settings(memory: str, requested: str = "192Mi") -> kit.Obj:
+        resources = {"requests": {"cpu": "50m", "memory": requested}, "limits": {"memory": memory}}
+        return shared.model("one", source, serving={"resources": resources})
+
+    shared.apply(settings("1000Gi", requested="1000Gi"))
+    found = await kit.off_loop(shared.until_condition, "one", "Ready", "Unschedulable")
+    om = shared.om("one")
+    assert found["observedGeneration"] == om["metadata"]["generation"]
+    assert view.condition(om, "Available")["status"] == "True" and await shared.answer("one")
+    shared.apply(settings("1100Mi"))
+    await kit.off_loop(shared.wait_ready, "one")
+    limits = [p["spec"]["containers"][0]["resources"]["limits"]["memory"] for p in shared.pods("one")]
+    assert limits == ["1100Mi"]
