@@ -52,6 +52,7 @@ def test_the_order_of_keys_does_not_change_the_digest(obj: dict[str, Any]) -> No
         ({"memory": "1024Mi"}, {"memory": "1Gi"}, True),
         ({"cpu": 1}, {"cpu": "1"}, True),
         ({"cpu": "2"}, {"cpu": "1"}, False),
+        ({"spec": {"replicas": 1}}, {"spec": {"replicas": 1, "paused": False}, "status": {}}, True),
         ({"env": []}, {}, True),
         ({"args": ["a"]}, {"args": ["a", "b"]}, False),
         ([{"name": "a", "x": 1}], [{"name": "side", "x": 0}, {"name": "a", "x": 1, "default": True}], True),

@@ -261,6 +261,12 @@ def test_bounds_of_a_drop(gate, reason):
     assert reasons("TextClassification", gates=(gate,), data=(TREC,)) == [reason]
 
 
+@pytest.mark.parametrize(("metric", "bounds"), [("Accuracy", "`min` or `maxDrop`."), ("SizeRatio", "`max`.")])
+def test_a_gate_without_a_bound_is_told_those_that_it_may_have(metric, bounds):
+    (problem,) = recipes.check("TextClassification", (EXPORT,), (Gate("g", metric, data="trec"),), (TREC,))
+    assert problem.message == f"Gate 'g' has no bound: {metric} needs {bounds}"
+
+
 def test_a_split_has_parts_of_one_to_a_hundred_percent():
     def split(*percents):
         parts = tuple(Part(f"p{i}", p) for i, p in enumerate(percents))
