@@ -91,3 +91,17 @@ async def test_the_making_of_what_was_refused_is_not_told() -> None:
     with pytest.raises(Forbidden):
         await writer.write(("a", "m"), Plan(apply=(JOB,), events=told))
     assert events == ["Promoted"]
+
+
+async def test_only_a_refusal_that_is_over_asks_for_another_look() -> None:
+    store = Store({"owner": lambda kind, obj: []})
+    looks: list[tuple[str, str]] = []
+    started(store, Empty())
+    writer = Writer(Empty(), store, lambda *_: None, looks.append)  # type: ignore[arg-type]
+    await writer.write(("a", "m"), Plan())
+    assert looks == [], "nothing was written"
+    with pytest.raises(Forbidden):
+        await writer.write(("a", "m"), Plan(apply=(JOB,)))
+    assert looks == [], "the error itself asks, and with a delay"
+    await writer.write(("a", "m"), Plan())
+    assert looks == [("a", "m")], "the status has to take back what it told"
