@@ -10,6 +10,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import get_args
 
 import numpy as np
@@ -74,7 +75,8 @@ class Jobs:
             data=(Dataset("questions", s3=S3(f"file://{self.work}/questions/rows.jsonl"), split=SPLIT),),
             shapes=SHAPES,
         )
-        result, store = inputs.run(job, self.work / "scratch")
+        with TemporaryDirectory(dir=self.work) as scratch:
+            result, store = inputs.run(job, Path(scratch))
         report = store.read(result.report, Report)
         assert report is not None and result.artifact is not None, result.message
         folders = [self.work / "made" / str(d)[7:23] for d in (result.artifact.digest, report.details["baseline"])]
