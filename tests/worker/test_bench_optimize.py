@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.perf import compressions, optimize
+from tests.perf import auto, compressions, optimize
 from tests.perf.optimize import Quality, Speed
 
 from optimodel import recipes
 from optimodel.api.sources import PVC, Dataset
-from optimodel.recipes import identity
+from optimodel.recipes import identity, search
 
 
 def answers(chance, share, shape=(5, 1000)):
@@ -54,6 +54,14 @@ def test_every_recipe_is_legal():
     data = (Dataset("questions", pvc=PVC("claim", "rows.jsonl"), split=optimize.SPLIT),)
     for name, steps in compressions.recipes(3).items():
         assert not recipes.check("TextClassification", steps, (), data), name
+
+
+@pytest.mark.parametrize("objective", ["Latency", "Size"])
+def test_what_auto_is_asked_is_legal(objective):
+    data = (Dataset("questions", pvc=PVC("claim", "rows.jsonl"), split=optimize.SPLIT),)
+    asked = auto.searched(objective, ("Layers", "FFN", "Vocabulary"))
+    assert not search.check(asked, "TextClassification", (compressions.EXPORT,), (auto.FLOOR,), data)
+    assert all(compressions.named(name, 0) for name in auto.NAMED)
 
 
 def test_techniques_share_what_the_named_recipe_trains():
