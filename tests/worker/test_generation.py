@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -14,13 +15,16 @@ from tests.worker import tiny
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from optimodel.api.spec import Batching, Gate
-from optimodel.api.steps import Step
+from optimodel.api.steps import Quantize, Step
+from optimodel.backends import generation
 from optimodel.backends.generation import Sampling, write
+from optimodel.worker import steps
 from optimodel.worker.answers import opened
 from optimodel.worker.dataset import Row
 from optimodel.worker.errors import Failure
 from optimodel.worker.source import check_folder
 from optimodel.worker.steps import describe
+from optimodel.worker.steps.quantize import parts
 from optimodel.worker.writer import compared
 
 PLACES = {"Peru": "Lima", "France": "Paris", "Japan": "Tokyo", "Chile": "Santiago", "Egypt": "Cairo", "Cuba": "Havana"}
@@ -65,9 +69,10 @@ def theirs(made):
     return AutoModelForCausalLM.from_pretrained(made / "source").eval(), AutoTokenizer.from_pretrained(made / "source")
 
 
-def test_it_writes_what_transformers_writes(made, writer):
+def test_it_writes_what_transformers_writes(made, writer, monkeypatch):
+    monkeypatch.setattr(generation, "PIECE", 7)  # the last text is read in pieces
     model, tokenizer = theirs(made)
-    for text in ("The capital of Peru", "The capital", "and"):
+    for text in ("The capital of Peru", "and", " ".join(sentences(2))[:-1]):
         asked = tokenizer(text, return_tensors="pt")
         found = model.generate(**asked, max_new_tokens=15, do_sample=False)[0, asked.input_ids.shape[1] :].tolist()
         mine = write(writer.decoder, writer.codec, writer._settings, text, Sampling(15))
@@ -115,6 +120,35 @@ def test_a_golden_answer_is_one_that_any_cpu_gives(writer):
     logits = writer.decoder.run(row, np.ones_like(row), writer.decoder.empty(1))[0][0]
     leads = [np.diff(np.partition(logits[-1 - len(again.ids) + n], -2)[-2:])[0] for n in range(1, len(again.ids))]
     assert min(leads, default=1) >= 0.5
+
+
+def test_each_product_belongs_to_its_part(made):
+    found = Counter(parts.parts(parts.load(made / "graph" / "model.onnx")).values())
+    wanted = {"Attention": 5 * 2, "AttentionOutput": 2, "FFNUp": 2 * 2, "FFNDown": 2}  # a gate beside each way up
+    assert found == {**wanted, "Embeddings": 1, "Head": 1}
+
+
+@pytest.mark.parametrize(
+    ("settings", "share"),
+    [
+        (Quantize(), 0.6),
+        (Quantize("Static", data="texts"), 0.6),
+        (Quantize("WeightOnly", bits=4), 0.45),
+        (Quantize("GPTQ", bits=4, data="texts"), 0.45),
+        (Quantize("AWQ", bits=4, data="texts"), 0.45),
+        (Quantize("BFloat16"), 0.65),
+    ],
+    ids=lambda value: getattr(value, "method", None),
+)
+def test_quantized_it_is_smaller_and_expects_nearly_the_same(made, writer, tmp_path, settings, share):
+    context = tiny.context("TextGeneration", tmp_path, {"texts": [Row(text) for text in sentences(12, seed=2)]})
+    steps.run(Step("small", "Quantize", quantize=settings), made / "graph", tmp_path / "small", context)
+    sizes = [(folder / "model.onnx").stat().st_size for folder in (made / "graph", tmp_path / "small")]
+    assert sizes[1] < share * sizes[0], "the head is stored small too"
+    rows = [Row(text) for text in sentences(30, seed=9)]
+    _, worth = compared(writer, opened(tmp_path / "small", 1, Batching()), rows, "d", lambda _: None)
+    assert 0.9 < worth["perplexity"] / worth["baselinePerplexity"] < 1.15
+    assert worth["nextTokenAgreement"] > 0.7
 
 
 def test_an_encoder_is_no_decoder(made, tmp_path):

@@ -18,7 +18,7 @@ from optimodel.api.spec import Optimization, RecipeRef, RecipeSpec, Task
 from optimodel.recipes.resolve import resolve
 
 FILES = sorted((Path(__file__).parents[2] / "charts" / "optimodel" / "files" / "recipes").glob("*.yaml"))
-VALUES = {"train": "d/train", "data": "d/train", "test": "d/test", "max-drop": "1"}
+VALUES = {"train": "d/train", "data": "d/train", "test": "d/test", "max-drop": "1", "max-ratio": "2"}
 LABELS = {"person": "who wrote", "place": "what is the capital of", "fish": "name a fish"}
 SOURCES = {
     "TextEmbedding": "encoder",
@@ -26,7 +26,7 @@ SOURCES = {
     "TokenClassification": "tagger",
     "TextGeneration": "decoder",
 }
-INVARIANT = {"cpu-int8-invariant", "cpu-small"}
+INVARIANT = {"cpu-int8-invariant", "cpu-small", "decoder-w4"}
 """Recipes that promise answers independent of their batch."""
 
 

@@ -22,6 +22,8 @@ Cache: TypeAlias = list[Any]
 MAX_TOKENS = 16
 """How many tokens are written where a request does not say."""
 MAX_STOPS = 16
+PIECE = 256
+"""Tokens of a prompt that are read at once."""
 PAST, PRESENT = "past_key_values.", "present."
 """What the names of the cache's tensors begin with, on the way in and out."""
 
@@ -135,6 +137,15 @@ class Decoder:
         found = self._session.run_with_ort_values(self._outputs, feed | dict(zip(self._past, cache, strict=True)))
         return found[0].numpy(), found[1:]
 
+    def read(self, ids: Sequence[int], cache: Cache, before: int) -> tuple[Array, Cache]:
+        """Logits [vocabulary] of what follows the tokens `ids` of one text, behind `before` others that the cache holds, and the
+        cache with them. Long texts are read piece by piece: each token's logits are as wide as the vocabulary."""
+        for start in range(0, len(ids), PIECE):
+            piece = np.array([ids[start : start + PIECE]], np.int64)
+            mask: Array = np.ones((1, before + start + piece.shape[1]), np.int64)
+            logits, cache = self.run(piece, mask, cache)
+        return logits[0, -1], cache
+
 
 def write(
     decoder: Decoder,
@@ -144,25 +155,24 @@ def write(
     sampling: Sampling,
     wanted: Callable[[], bool] = lambda: True,
 ) -> Written:
-    """Continue a text for as long as it is `wanted`, which is asked before each token. Raises `BadRequest` for one that does
-    not fit the model's `maxLength` tokens together with what is asked for."""
+    """Continue a text for as long as it is `wanted`, which is asked before each token but the first. Raises `BadRequest` for one
+    that does not fit the model's `maxLength` tokens together with what is asked for."""
     sampling.check()
     asked = codec.prompt(text, chat=sampling.chat)
     _check_room(len(asked), sampling.max_tokens, settings["maxLength"])
     chance = np.random.default_rng(sampling.seed)
     ids: list[int] = []
-    new, cache = asked, decoder.empty(1)
-    while len(ids) < sampling.max_tokens and wanted():
-        mask: Array = np.ones((1, len(asked) + len(ids)), np.int64)
-        logits, cache = decoder.run(np.array([new], np.int64), mask, cache)
-        ids.append(choose(logits[0, -1], sampling, chance))
-        new = ids[-1:]
+    logits, cache = decoder.read(asked, decoder.empty(1), 0)
+    while True:
+        ids.append(choose(logits, sampling, chance))
         if ids[-1] in settings["eosTokenIds"]:
             return Written(tuple(ids), codec.said(asked, ids[:-1]), "stop")
         said = codec.said(asked, ids) if sampling.stop else ""
         if ends := [end for stop in sampling.stop if stop and (end := said.find(stop)) >= 0]:
             return Written(tuple(ids), said[: min(ends)], "stop")
-    return Written(tuple(ids), codec.said(asked, ids), "length")
+        if len(ids) == sampling.max_tokens or not wanted():
+            return Written(tuple(ids), codec.said(asked, ids), "length")
+        logits, cache = decoder.read(ids[-1:], cache, len(asked) + len(ids) - 1)
 
 
 def _check_room(asked: int, more: int, room: int) -> None:

@@ -59,19 +59,16 @@ class Writer(Answerer):
 
     def _sure(self, text: str) -> list[int]:
         """The likeliest tokens behind a text, as far as each is clearly ahead; at least one."""
-        ids = new = self.codec.prompt(text)
-        cache, found = self.decoder.empty(1), list[int]()
-        while len(found) < GOLDEN:
-            mask: Array = np.ones((1, len(ids) + len(found)), np.int64)
-            logits, cache = self.decoder.run(np.array([new], np.int64), mask, cache)
-            second, first = np.partition(logits[0, -1], -2)[-2:]
+        asked, found = self.codec.prompt(text), list[int]()
+        logits, cache = self.decoder.read(asked, self.decoder.empty(1), 0)
+        while True:
+            second, first = np.partition(logits, -2)[-2:]
             if found and first - second < LEAD:
-                break
-            new = [int(logits[0, -1].argmax())]
-            found += new
-            if new[0] in self.description.eos_token_ids:
-                break
-        return found
+                return found
+            found.append(int(logits.argmax()))
+            if len(found) == GOLDEN or found[-1] in self.description.eos_token_ids:
+                return found
+            logits, cache = self.decoder.read(found[-1:], cache, len(asked) + len(found) - 1)
 
 
 def compared(base: Writer, best: Writer, rows: Sequence[Row], name: str, done: Callable[[int], None]) -> Found:
