@@ -98,12 +98,15 @@ lint: setup ## Check style, types and the arrows between rooms
 BENCH ?= 200 1000
 ROUNDS ?= 1
 SEEDS ?= 5
-.PHONY: bench-operator bench-floor bench-optimize bench-tools bench-auto test-perf
+.PHONY: bench-operator bench-floor bench-optimize bench-tools bench-auto bench-decoder test-perf
 bench-operator: setup ## Time BENCH objects at once on the operator and on a client without logic, ROUNDS times in turn, then a restart
 	@set -e; for n in $(BENCH); do PYTHONPATH=operator:. .venv/bin/python -m tests.perf.bench both $$n --rounds $(ROUNDS); done
 
 bench-floor: setup ## Time the client without logic alone
 	@set -e; for n in $(BENCH); do PYTHONPATH=operator:. .venv/bin/python -m tests.perf.bench floor $$n --rounds $(ROUNDS); done
+
+bench-decoder: setup ## Quantize SmolLM2-135M by each method and hold it against its fp32 graph: perplexity, latency of the next token
+	@PYTHONPATH=operator:.:$$($(PYTHON) -m devcluster.sites worker) .venv/bin/python -m tests.perf.decoder
 
 bench-optimize: setup ## Compress MiniLM-L6 on TREC-6 by each technique alone and together, SEEDS times; an hour, and goes on when stopped
 	@PYTHONPATH=operator:.:$$($(PYTHON) -m devcluster.sites worker) .venv/bin/python -m tests.perf.optimize --seeds $(SEEDS) $(OPTIMIZE)
