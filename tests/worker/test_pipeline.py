@@ -11,8 +11,9 @@ from msgspec import structs
 from tests import inputs
 from tests.worker import tiny
 
+from optimodel.api.search import Auto
 from optimodel.api.spec import Gate
-from optimodel.api.steps import Distill, FineTune, Step, Training
+from optimodel.api.steps import Distill, FineTune, Prune, Step, Training
 from optimodel.worker.errors import Failure
 from optimodel.worker.pipeline import Report
 
@@ -120,3 +121,34 @@ def test_an_equal_spec_reads_the_source_itself_and_works_only_where_it_says_some
     shutil.rmtree(classifier)
     lost, _ = inputs.run(structs.replace(wanted, pinned_source=other.artifact.source_digest), tmp_path / "four")
     assert lost.artifact == other.artifact, "what is pinned and known needs no source any more"
+
+
+def test_a_job_of_some_steps_leaves_the_rest_to_the_next(tmp_path):
+    """What two Jobs make in turn is what one makes; the second goes on from the bytes of the first, or not at all."""
+    tiny.save("bert", tmp_path / "tiny", tiny.LABELS)
+    write_rows(tmp_path / "rows.jsonl")
+    (tmp_path / "store").mkdir()
+    thin = Step("thin", "Prune", prune=Prune("Magnitude", "0.9"))
+    bare = inputs.job(tmp_path, thin, GRAPH, INT8)
+    first, store = inputs.run(structs.replace(bare, until="thin"), tmp_path / "one")
+    assert (first.outcome, first.reason, first.artifact) == ("Succeeded", "StepsDone", None)
+    assert [s.state for s in first.steps] == ["Done", "Done", "Pending", "Pending", "Pending", "Pending"]
+    assert first.pins.step == "thin" and store.read("reports/thin-graph-int8-e1.json", Report) is None
+
+    floor, parts = Gate("f1", "MacroF1", min="0", data="d/test"), inputs.dataset(tmp_path, split=inputs.PARTS)
+    search = {"steps": (thin, GRAPH), "auto": Auto("d/train"), "gates": (floor,), "data": (parts,)}
+    cut, _ = inputs.run(structs.replace(bare, until="thin", **search), tmp_path / "searching")
+    assert states(cut) == {"Fetch": "Done", "thin": "Cached"} | dict.fromkeys(
+        ("Search", "Evaluate", "Publish"), "Pending"
+    )
+
+    tiny.save("roberta", tmp_path / "tiny", tiny.LABELS)
+    pins = {"pinned_source": first.pins.source, "pinned_data": first.pins.data or None}
+    with pytest.raises(Failure, match="no longer holds the bytes"):
+        inputs.run(structs.replace(bare, **pins), tmp_path / "changed")
+    tiny.save("bert", tmp_path / "tiny", tiny.LABELS)
+    second, _ = inputs.run(structs.replace(bare, **pins), tmp_path / "two")
+    assert second.outcome == "Succeeded" and states(second)["Fetch"] == states(second)["thin"] == "Cached"
+    other = structs.replace(bare, namespace="team-b")
+    whole, _ = inputs.run(other, tmp_path / "whole")
+    assert (whole.artifact.digest, whole.artifact.source_digest) == (second.artifact.digest, first.pins.source)

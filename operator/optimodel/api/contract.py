@@ -59,6 +59,15 @@ def credential_env(role: str) -> dict[str, str]:
     return {key: f"{prefix}_{key}" for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN")}
 
 
+class Pins(Struct, frozen=True):
+    """Where a Job of some steps left off: the digests that the source and the rows of the steps resolved to, since later Jobs of
+    the revision refuse any other, and the last step that is done."""
+
+    source: str
+    data: str = ""
+    step: str = ""
+
+
 class JobInput(Struct, frozen=True):
     """What a worker Job is asked to do. `evaluation` keys the evidence: gates + data + shapes (see `recipes.identity`)."""
 
@@ -82,6 +91,8 @@ class JobInput(Struct, frozen=True):
     """Digest of the rows that steps read on an earlier attempt; likewise."""
     processes: int = 1
     """Processes that train together; the first of them does all else and alone publishes."""
+    until: str | None = None
+    """The last step of this Job, where others finish its work; None = it evaluates and publishes."""
 
 
 class CleanupInput(Struct, frozen=True):
@@ -196,6 +207,8 @@ class Result(Struct, frozen=True):
     search: SearchResult | None = None
     report: str = ""
     """Key of the full report in the store."""
+    pins: Pins | None = None
+    """Of a Job that ended at its `until`: what the next one goes on from."""
 
 
 class PullInput(Struct, frozen=True):

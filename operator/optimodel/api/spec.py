@@ -94,6 +94,19 @@ class RecipeRef(Struct, frozen=True):
     kind: Literal["ClusterOptimizationRecipe", "OptimizationRecipe"] = "ClusterOptimizationRecipe"
 
 
+EVALUATE = "Evaluate"
+"""What comes after the steps, by the name under which status and `podTemplates` speak of it. No step's name has capitals."""
+
+
+class StepPodTemplate(Struct, frozen=True):
+    """The pods of some steps, or, without `steps`, of those that no other template names."""
+
+    steps: tuple[str, ...] = ()
+    metadata: dict[str, Any] | None = None
+    spec: dict[str, Any] | None = None
+    resources: dict[str, Any] | None = None
+
+
 class Optimization(Struct, frozen=True):
     """How the model is compressed. Left out: exported only. With a recipe, a step or gate replaces the recipe's of the same
     name as a whole, or joins them; the default steps stand for none. Each of the `processes` is a pod; those that train share
@@ -107,6 +120,8 @@ class Optimization(Struct, frozen=True):
     gates: tuple[Gate, ...] = ()
     timeout: str = "2h"
     pod_template: dict[str, Any] | None = None
+    pod_templates: tuple[StepPodTemplate, ...] = ()
+    """In the place of `pod_template`: steps that follow each other and have the same pods are a Job. See `plan.segments`."""
     processes: int = 1
     queue_name: str | None = None
     """The Kueue LocalQueue that admits the Job."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from .conditions import Condition
-from .contract import Artifact, Figures, GateResult, StepProgress
+from .contract import Artifact, Figures, GateResult, Pins, StepProgress
 from .search import SearchResult
 from .struct import Struct
 
@@ -40,7 +40,8 @@ class Failure(Struct, frozen=True):
 
 
 class Attempt(Struct, frozen=True):
-    """The Job that is working, or that last worked, on a revision. `job_hash` changes when its inputs outside the revision do."""
+    """The Job that is working, or that last worked, on a revision. `job_hash` changes when its inputs outside the revision do, and
+    from one Job to the next where the steps are done in several."""
 
     revision: str
     job_hash: str
@@ -48,6 +49,8 @@ class Attempt(Struct, frozen=True):
     retry_at: str = ""
     """When the next attempt starts; empty = not waiting."""
     failed: bool = False
+    pins: Pins | None = None
+    """What the Jobs before it, each of some steps, made of the revision."""
 
 
 class RevisionSummary(Struct, frozen=True):

@@ -11,13 +11,15 @@ import msgspec
 
 from ..api import contract, names
 from ..api.conditions import OPTIMIZED, QUALITY_PASSED, Condition, merge
-from ..api.contract import JobInput, Progress, StepProgress
+from ..api.contract import JobInput, Pins, Progress, Result, StepProgress
 from ..api.status import Attempt, Failure, ModelRevisionStatus
 from ..recipes import identity
 from ..resources import job as jobs
 from ..resources import pod as parts
-from . import pods, work
+from . import attempts, pods, work
+from .attempts import Turn
 from .revise import Target
+from .segments import story
 from .types import Event, Manifest, ProgressTarget, Ref, Snapshot
 
 AGAIN_LIMIT = 3
@@ -57,18 +59,22 @@ def optimize(s: Snapshot, target: Target, *, retry: bool) -> Work:
     known = target.revision.status if target.revision else ModelRevisionStatus()
     evaluation = identity.evaluation_hash(s.spec.optimization.gates, s.spec.data, s.spec.optimization.target.shapes)
     if retry and known.phase != "Pending":
+        anew = known.phase == "Optimized"  # so its bytes are gone
         known = msgspec.structs.replace(known, phase="Pending", evaluation="")
-        return dataclasses.replace(_try(s, target, known, evaluation, retry=True), write=known)
+        return dataclasses.replace(_try(s, target, known, evaluation, retry=True, anew=anew), write=known)
     if known.phase != "Pending" and known.evaluation == evaluation:
         return _done(s, target, known)
     return _try(s, target, known, evaluation, retry=retry)
 
 
-def _try(s: Snapshot, target: Target, known: ModelRevisionStatus, evaluation: str, *, retry: bool) -> Work:
+def _try(
+    s: Snapshot, target: Target, known: ModelRevisionStatus, evaluation: str, *, retry: bool, anew: bool = False
+) -> Work:
     """An attempt at a revision that is not judged."""
     if s.spec.suspend:
         return Work(known, s.status.attempt, delete=_others(s, keep=""), steps=told(s, target))
-    attempt = _attempt(s, target, evaluation, retry=retry)
+    found = attempts.turn(s, target, known, evaluation, retry=retry, anew=anew)
+    attempt = found.attempt
     if attempt.failed:
         return Work(known, attempt, steps=s.status.steps, failure=s.status.last_failure, terminal=True)
     if attempt.retry_at:
@@ -76,8 +82,8 @@ def _try(s: Snapshot, target: Target, known: ModelRevisionStatus, evaluation: st
         if left > 0:
             failure = s.status.last_failure
             return Work(known, attempt, steps=s.status.steps, failure=failure, requeue_after=left)
-        attempt = Attempt(attempt.revision, attempt.job_hash, attempt.number + 1)
-    return _run(s, target, known, attempt, evaluation)
+        found = attempts.again(found)
+    return _run(s, known, found, evaluation)
 
 
 def told(s: Snapshot, target: Target | None) -> tuple[StepProgress, ...]:
@@ -112,50 +118,25 @@ def _rejection(known: ModelRevisionStatus) -> Failure:
     return Failure("gates", reason, f"{said.rstrip('.') or 'a gate was not met'}.{way_out}")
 
 
-def _attempt(s: Snapshot, target: Target, evaluation: str, *, retry: bool) -> Attempt:
-    o = s.spec.optimization
-    job_hash = identity.job_hash(
-        evaluation,
-        source=s.spec.source,
-        artifacts=s.spec.artifacts,
-        data=s.spec.data,
-        pod_template=o.pod_template,
-        timeout=o.timeout,
-        processes=o.processes,
-        queue=o.queue_name,
-    )
-    last = s.status.attempt
-    if retry:
-        return Attempt(target.hash, job_hash, _made(s, target, job_hash) + 1)
-    if last is None or (last.revision, last.job_hash) != (target.hash, job_hash):
-        return Attempt(target.hash, job_hash)
-    return last
-
-
-def _made(s: Snapshot, target: Target, job_hash: str) -> int:
-    """The highest attempt yet, also when the object was at another revision in between."""
-    prefix = names.job(s.meta.name, target.hash, job_hash, 0)[:-1]
-    kept = [int(n[len(prefix) :]) for j in s.jobs if (n := j["metadata"]["name"]).startswith(prefix)]
-    last = s.status.attempt
-    told = [last.number] if last and (last.revision, last.job_hash) == (target.hash, job_hash) else []
-    return max((*kept, *told), default=0)
-
-
-def _run(s: Snapshot, target: Target, known: ModelRevisionStatus, attempt: Attempt, evaluation: str) -> Work:
-    name = names.job(s.meta.name, target.hash, attempt.job_hash, attempt.number)
+def _run(s: Snapshot, known: ModelRevisionStatus, turn: Turn, evaluation: str) -> Work:
+    attempt = turn.attempt
+    name = names.job(s.meta.name, attempt.revision, attempt.job_hash, attempt.number)
     job = next((j for j in s.jobs if j["metadata"]["name"] == name), None)
     state = work.read(job, s.pods, s.now)
-    delete = _others(s, keep=name)
+    delete = _others(s, keep=name, turn=turn)
     if state.state == "Absent":
-        manifest = _job(s, target, known, name, evaluation)
-        begun = Event("Normal", "OptimizationStarted", f"Job {name} optimizes revision {target.hash}", name)
-        return Work(known, attempt, apply=(manifest,), delete=delete, events=(begun,))
+        manifest = _job(s, turn, known, name, evaluation)
+        begun = Event("Normal", "OptimizationStarted", f"Job {name} optimizes revision {attempt.revision}", name)
+        steps = s.status.steps if turn.number else ()
+        return Work(known, attempt, apply=(manifest,), delete=delete, steps=steps, events=(begun,))
+    if state.state == "Succeeded" and state.result and not state.result.artifact and not turn.last:
+        return _advance(s, known, turn, state.result)
     if state.state == "Succeeded" or (
         state.result and state.result.gates and state.exit_code == contract.ExitCode.GATE
     ):
-        return _finish(s, known, attempt, state, evaluation)
+        return _finish(s, known, turn, state, evaluation)
     if state.state == "Failed":
-        return _fail(s, known, attempt, state)
+        return _fail(s, known, turn, state)
     if state.state == "Queued":
         return Work(known, attempt, delete=delete, steps=s.status.steps, queued=state.message)
     page, targets = _page(s, name)
@@ -168,19 +149,31 @@ def _run(s: Snapshot, target: Target, known: ModelRevisionStatus, attempt: Attem
         attempt,
         delete=delete,
         progress=targets,
-        steps=page or s.status.steps,
+        steps=_steps(s, turn, page) or s.status.steps,
         failure=failure,
         requeue_after=soon,
     )
 
 
-def _job(s: Snapshot, target: Target, known: ModelRevisionStatus, name: str, evaluation: str) -> dict[str, Any]:
-    o = s.spec.optimization
-    pinned = known.artifact.source_digest if known.artifact else None
+def _steps(s: Snapshot, turn: Turn, now: tuple[StepProgress, ...]) -> tuple[StepProgress, ...]:
+    """What is told of the steps: those of the Jobs before this one stay as they were."""
+    return story(s.status.steps, now or s.status.steps) if turn.number else now
+
+
+def _advance(s: Snapshot, known: ModelRevisionStatus, turn: Turn, result: Result) -> Work:
+    """Its steps are in the store. The next Job is noted before it is made, so that a crash between the two makes it once."""
+    event = Event("Normal", "StepsDone", result.message)
+    return Work(known, attempts.after(s, turn, result.pins), steps=_steps(s, turn, result.steps), events=(event,))
+
+
+def _job(s: Snapshot, turn: Turn, known: ModelRevisionStatus, name: str, evaluation: str) -> dict[str, Any]:
+    o, part = s.spec.optimization, turn.segment
+    made = known.artifact
+    pins = Pins(made.source_digest, made.data_digest) if made else turn.attempt.pins or Pins("")
     document = JobInput(
         model=s.meta.name,
         namespace=s.meta.namespace,
-        revision=target.hash,
+        revision=turn.target.hash,
         evaluation=evaluation,
         task=s.spec.task,
         source=s.spec.source,
@@ -191,9 +184,10 @@ def _job(s: Snapshot, target: Target, known: ModelRevisionStatus, name: str, eva
         data=s.spec.data,
         shapes=o.target.shapes,
         batching=s.spec.serving.batching,
-        pinned_source=pinned,
-        pinned_data=known.artifact.data_digest or None if known.artifact else None,
-        processes=o.processes,
+        pinned_source=pins.source or None,
+        pinned_data=pins.data or None,
+        processes=part.processes,
+        until=part.until,
     )
     return jobs.optimize_job(
         name=name,
@@ -202,14 +196,15 @@ def _job(s: Snapshot, target: Target, known: ModelRevisionStatus, name: str, eva
         image=s.platform.worker_image,
         pull_policy=s.platform.image_pull_policy,
         timeout=o.timeout,
-        pod_template=o.pod_template,
+        pod_template=part.pod_template,
         queue=o.queue_name,
     )
 
 
-def _finish(s: Snapshot, known: ModelRevisionStatus, attempt: Attempt, state: work.JobState, evaluation: str) -> Work:
+def _finish(s: Snapshot, known: ModelRevisionStatus, turn: Turn, state: work.JobState, evaluation: str) -> Work:
     result = state.result
     assert result is not None
+    steps = _steps(s, turn, result.steps)
     passed = result.outcome == "Succeeded"
     said = (result.search.reason if result.search else result.message)[:500]
     done = "NoFeasibleRecipe" if result.reason == "NoFeasibleRecipe" else "Optimized"
@@ -227,18 +222,19 @@ def _finish(s: Snapshot, known: ModelRevisionStatus, attempt: Attempt, state: wo
         gates=result.gates,
         figures=result.figures,
         search=result.search,
-        steps=result.steps,
+        steps=steps,
         report=result.report,
     )
     event = Event("Normal", done, said) if passed else Event("Warning", result.reason, result.message[:500])
     failure = None if passed else _rejection(found)
-    return Work(found, attempt, write=found, steps=result.steps, failure=failure, terminal=not passed, events=(event,))
+    return Work(found, turn.attempt, write=found, steps=steps, failure=failure, terminal=not passed, events=(event,))
 
 
-def _fail(s: Snapshot, known: ModelRevisionStatus, attempt: Attempt, state: work.JobState) -> Work:
+def _fail(s: Snapshot, known: ModelRevisionStatus, turn: Turn, state: work.JobState) -> Work:
+    attempt = turn.attempt
     failure = Failure(state.component, state.reason, state.message, state.pod, state.exit_code, stamp(s.now))
     event = Event("Warning", state.reason, state.message[:500])
-    steps = state.result.steps if state.result else s.status.steps
+    steps = _steps(s, turn, state.result.steps) if state.result else s.status.steps
     if state.cure == "Spec" or (state.cure == "Again" and attempt.number >= AGAIN_LIMIT):
         ended = msgspec.structs.replace(attempt, failed=True)
         return Work(known, ended, steps=steps, failure=failure, terminal=True, events=(event,))
@@ -267,13 +263,15 @@ def _coarse(step: StepProgress) -> StepProgress:
     return StepProgress(step.name, step.state, step.percent // 25 * 25 if float(step.seconds) >= 30 else 0)
 
 
-def _others(s: Snapshot, *, keep: str, live_only: bool = False) -> tuple[Ref, ...]:
-    """Optimization Jobs of this object other than `keep`; with `live_only`, finished ones stay for their logs."""
+def _others(s: Snapshot, *, keep: str, live_only: bool = False, turn: Turn | None = None) -> tuple[Ref, ...]:
+    """Optimization Jobs of this object other than `keep`. Finished ones stay for their logs with `live_only`, and where they did
+    the steps before this `turn`."""
 
     def wanted(job: Manifest) -> bool:
         over = any(c["type"] in work.ENDING for c in job.get("status", {}).get("conditions", []))
         mine = job["metadata"]["labels"].get(names.COMPONENT) == "optimize"
-        return mine and job["metadata"]["name"] != keep and not (over and live_only) and not pods.is_deleting(job)
+        told = over and (live_only or (turn is not None and turn.earlier(s, job)))
+        return mine and job["metadata"]["name"] != keep and not told and not pods.is_deleting(job)
 
     return tuple(ref(j) for j in s.jobs if wanted(j))
 

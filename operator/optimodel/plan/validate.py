@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..api.durations import seconds
+from ..api.spec import EVALUATE
 from ..recipes import rules, search, trains
 from ..resources.routes import kinds
 from .revise import Target, problems
@@ -41,6 +42,7 @@ def _refusals(s: Snapshot) -> Iterator[Refusal]:
     if o.processes > 1 and not any(map(trains, (*o.steps, *search.prunings(o.auto)))):
         text = f"spec.optimization.processes is {o.processes}, but no step trains. Set it to 1, or add one that does."
         yield Refusal("SettingUnused", text)
+    yield from _pod_templates(s)
     yield from _durations(s)
     yield from _router(s)
     yield from _runtime(s)
@@ -49,6 +51,14 @@ def _refusals(s: Snapshot) -> Iterator[Refusal]:
 def _origin(s: Snapshot) -> str:
     ref = s.spec.optimization.recipe_ref
     return f" (Steps and gates are those of {ref.kind} {ref.name} and of spec.optimization.)" if ref else ""
+
+
+def _pod_templates(s: Snapshot) -> Iterator[Refusal]:
+    o = s.spec.optimization
+    known = (*(step.name for step in o.steps), EVALUATE)
+    for name in (name for template in o.pod_templates for name in template.steps if name not in known):
+        text = f"spec.optimization.podTemplates names step {name!r}; there are: {', '.join(known)}. Correct the name, or remove it."
+        yield Refusal("StepUnknown", text)
 
 
 def _durations(s: Snapshot) -> Iterator[Refusal]:

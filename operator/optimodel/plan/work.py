@@ -103,7 +103,10 @@ def _failed(reason: str, mine: Sequence[Manifest], result: Result | None) -> Job
     if result is not None:
         return JobState("Failed", result.reason, result.message, result.component, pod, code, _cure(code), result)
     if held and held.reason == "OutOfMemory":
-        text = "The worker ran out of memory. Raise spec.optimization.podTemplate.resources.limits.memory."
+        text = (
+            "The worker ran out of memory. Raise spec.optimization.podTemplate.resources.limits.memory, or that of the step's "
+            "entry in podTemplates."
+        )
         return JobState("Failed", "OutOfMemory", text, "worker", pod, code, "Spec")
     text = held.text.strip()[-600:] if held else ""
     return JobState(

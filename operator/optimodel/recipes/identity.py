@@ -148,10 +148,11 @@ def job_hash(
     timeout: str = "",
     processes: int = 1,
     queue: str | None = None,
+    until: str | None = None,
 ) -> str:
     """Five characters of what a Job depends on beyond the revision: the evidence, endpoints, secret names, the store,
-    the pod template, the time limit, the number of processes and the queue. A change starts a new Job; the deletion policy
-    changes nothing."""
+    the pod template, the time limit, the number of processes, the queue and its last step. A change starts a new Job; the
+    deletion policy changes nothing."""
     form = {
         "version": VERSION,
         "evaluation": evaluation,
@@ -165,4 +166,6 @@ def job_hash(
         form["processes"] = processes
     if queue is not None:
         form["queue"] = queue
+    if until is not None:
+        form["until"] = until
     return digest(form, 5)

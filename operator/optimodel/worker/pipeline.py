@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from optimodel import recipes, repository
-from optimodel.api.contract import Artifact, GateResult, Result
+from optimodel.api.contract import Artifact, GateResult, Pins, Result
 from optimodel.api.search import Auto
 from optimodel.api.steps import Step
 from optimodel.recipes import gates, search
@@ -50,9 +50,14 @@ class Pipeline:
             return found
         stages = [source]
         self.board.phase("Optimize")
-        if self.job.auto is not None:
+        until = self.job.until
+        mine = [step.name for step in self.job.steps].index(until) + 1 if until else len(self.job.steps)
+        if self.job.auto is None or mine < len(self.job.steps):
+            stages = self._walk(self.job.steps[:mine], source, stages)
+        else:
             stages = self._search(self.job.auto, source, self._walk(self.job.steps[:-1], source, stages))
-        return self._judge(source, self._walk(self.job.steps, source, stages))
+            stages = self._walk(self.job.steps, source, stages)
+        return self._judge(source, stages) if until is None else self._stop(source, until)
 
     def _walk(self, wanted: Sequence[Step], source: Stage, stages: Sequence[Stage]) -> list[Stage]:
         """The stages with those of the steps that are still to be done."""
@@ -137,6 +142,11 @@ class Pipeline:
         kept = stages[: len(self.job.steps)]
         self.board.follow([step.name for step in self.job.steps[len(kept) - 1 :]])
         return kept
+
+    def _stop(self, source: Stage, until: str) -> Result:
+        """The steps of this Job are done: another goes on."""
+        pins = Pins(source.digest, self.data_digest, until)
+        return Result("Succeeded", "StepsDone", f"step {until} is done", steps=self.board.steps, pins=pins)
 
     # Evaluate, judge, publish
 

@@ -146,6 +146,7 @@ def test_everything_is_bounded_and_described(plural: str) -> None:
 
 MEMBER = re.compile(r"!has\(self\.(\w+)\) \|\| self\.type == ")
 KEY = re.compile(r"self\.all\(k, size\(k\) <= (\d+)\)")
+EITHER = re.compile(r"!has\(self\.(\w+)\) \|\| !has\(self\.(\w+)\)$")
 ONE_OF_TWO = re.compile(r"has\(self\.(\w+)\) != has\(self\.(\w+)\)$")
 
 
@@ -163,7 +164,8 @@ def largest(node: dict[str, Any]) -> int:
         sizes = {name: len(name) + 4 + largest(child) for name, child in node["properties"].items()}
         rules = [rule["rule"] for rule in node.get("x-kubernetes-validations", ())]
         either = [sizes.pop(found[1]) for rule in rules if (found := MEMBER.match(rule))]
-        pairs = [sizes.pop(name) for rule in rules if (found := ONE_OF_TWO.match(rule)) for name in found.groups()]
+        both = (found for rule in rules if (found := ONE_OF_TWO.match(rule) or EITHER.match(rule)))
+        pairs = [sizes.pop(name) for found in both for name in found.groups()]
         return 2 + sum(sizes.values()) + max(either, default=0) + max(pairs, default=0)
     return node["maxLength"] + 2 if "maxLength" in node else len(str(node.get("maximum", 10**19)))
 

@@ -171,9 +171,10 @@ class World:
         self.settle()
 
     def end_job(self, outcome: Result | None, *, code: int = 0, reason: str = "", kind: str = "Failed") -> None:
-        """Let the newest optimization Job end, leaving `outcome` as its termination message."""
-        name = [j for j in self.names("Job") if "-a" in j][-1]
-        job = self.get("Job", name)
+        """Let the optimization Job that is under way, or else the newest, end with `outcome` as its termination message."""
+        jobs = [self.get("Job", j) for j in self.names("Job") if "-a" in j]
+        job = next(j for j in jobs if "status" not in j or j is jobs[-1])
+        name = job["metadata"]["name"]
         ended: dict[str, Any] = {"exitCode": code, "reason": reason}
         if outcome is not None:
             ended["message"] = msgspec.json.encode(outcome).decode()
