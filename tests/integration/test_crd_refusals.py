@@ -259,6 +259,15 @@ REFUSED: dict[str, tuple[Callable[[], Object], list[str]]] = {
         lambda: model(**{TEMPLATE: {"volumes": [{"name": "v", "hostPath": {"path": "/"}}]}}),
         ["podTemplate.spec.volumes"],
     ),
+    "pods for all steps and for some": (
+        lambda: model(optimization={"podTemplate": {}, "podTemplates": [{"steps": ["a"]}]}),
+        ["move it into podTemplates"],
+    ),
+    "pods of a step twice": (
+        lambda: model(optimization__podTemplates=[{"steps": ["a", "b"]}, {"steps": ["b"]}]),
+        ["one entry of podTemplates"],
+    ),
+    "pods of the rest twice": (lambda: model(optimization__podTemplates=[{}, {}]), ["one entry may be without steps"]),
     "labels of ours": (
         lambda: model(optimization__podTemplate={"metadata": {"labels": {"optimodel.dev/model": "x"}}}),
         ["belong to the operator"],

@@ -190,8 +190,11 @@ def test_another_judging_takes_the_last_job_alone_and_lost_bytes_take_all() -> N
     for before in ("", "small"):
         w.settle()
         w.end_job(done(work(w)[1], before))
+    w.edit(serving={"batching": {"maxBatchSize": 4}})
+    w.settle()
+    assert work(w)[1].until == "small" and work(w)[1].pinned_source is None, "another revision begins anew"
     target = {"shapes": [{"batchSize": 1, "sequenceLength": 64}]}
-    w.edit(optimization=spec(*templates, target=target)["optimization"])
+    w.edit(serving={}, optimization=spec(*templates, target=target)["optimization"])
     w.settle()
     assert work(w)[1].until is None and work(w)[1].pinned_source == "sha256:src"
     w.end_job(done(work(w)[1], "int8"))
@@ -204,6 +207,8 @@ def test_another_judging_takes_the_last_job_alone_and_lost_bytes_take_all() -> N
     w.act(f"retry {w.status['revision']}")
     w.settle()
     assert work(w)[1].until == "small", "the steps may be gone too"
+    w.end_job(done(work(w)[1]))
+    assert work(w)[1].until is None
 
 
 @pytest.mark.parametrize("name", ["export", "Search"])
