@@ -5,12 +5,14 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 from devcluster.binaries import binary
 from hack.generate import files, render, rendered, write
 
 from optimodel.adapters.kinds import WATCHED
+from optimodel.api.spec import TritonRuntimeSpec
 from optimodel.settings import Settings
 
 REPO = Path(__file__).parents[2]
@@ -53,6 +55,21 @@ def test_operator_meets_the_restricted_standard() -> None:
     assert container["resources"]["limits"]["memory"]
     assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
     assert [list(v) for v in pod["volumes"]] == [["name", "emptyDir"]]
+
+
+def test_a_runtime_for_gpus_is_made_where_it_is_wanted() -> None:
+    def runtimes(*flags: str) -> list[Object]:
+        return [o for o in objects(*flags) if o["kind"] == "ClusterTritonRuntime"]
+
+    assert [o["metadata"]["name"] for o in runtimes()] == ["default"]
+    wanted = ("--set=runtime.gpu.create=true", "--set=runtime.gpu.resource=nvidia.com/mig-1g.10gb")
+    found = {o["metadata"]["name"]: o for o in runtimes(*wanted, "--set=images.tritonGpu=team/triton:1")}
+    spec = msgspec.convert(found["triton-gpu"]["spec"], TritonRuntimeSpec)
+    assert (spec.image, spec.accelerators) == ("team/triton:1", ("CUDA", "TensorRT"))
+    assert spec.accelerator_resource == "nvidia.com/mig-1g.10gb"
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        runtimes(*wanted)
+    assert "images.tritonGpu: name an image" in str(caught.value.stderr)
 
 
 @pytest.mark.parametrize("flags", [(), ("--set=watchNamespaces={team-a,team-b}",)])

@@ -170,7 +170,7 @@ REFUSED: dict[str, tuple[Callable[[], Object], list[str]]] = {
     ),
     "calibration without data": (
         lambda: step("Quantize", quantize={"method": "GPTQ"}),
-        ["Static, GPTQ and AWQ calibrate on data"],
+        ["Static, GPTQ, AWQ and FP8 calibrate on data"],
     ),
     "four bits at run time": (
         lambda: step("Quantize", quantize={"bits": 4}),

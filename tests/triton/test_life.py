@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from optimodel.api.spec import Batching
-from optimodel.repository import PROBE
+from optimodel.repository import PROBE, Settings, write
 
 from . import client
 from .conftest import serve
@@ -133,3 +133,15 @@ def test_a_model_that_cannot_load_ends_the_server_with_the_reason(
         if any(word in server.log for word in says.split("|")):
             return
     raise AssertionError(f"no start said {says}")
+
+
+@pytest.mark.parametrize("accelerator", ["CUDA", "TensorRT"])
+def test_a_graph_for_a_gpu_is_not_served_without_one(embedding: Path, tmp_path: Path, accelerator: str) -> None:
+    """The real server reads what is written for a GPU, and ends where it has none: nothing answers from a CPU instead."""
+    settings = Settings("questions", Batching(8), threads=2, accelerator=accelerator)  # type: ignore[arg-type]
+    write(embedding, settings, tmp_path / "models")
+    server = Server(tmp_path / "models", tmp_path / "triton.log")
+    with pytest.raises(RuntimeError, match=r"tritonserver ended with (1|-11)"):
+        server.__enter__()
+    print(server.log[-1500:])
+    assert "GPU" in server.log

@@ -26,7 +26,7 @@ def quick_proofs(workers, tmp_path_factory):
 
     def run(command, **_):
         log.unlink(missing_ok=True)
-        code = workers.run(forks.Order(str(log), proof=tuple(command[-2:])))
+        code = workers.run(forks.Order(str(log), proof=tuple(command[3:])))
         return subprocess.CompletedProcess(command, code, log.read_text(), log.read_text())
 
     with pytest.MonkeyPatch.context() as patch:

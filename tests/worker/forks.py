@@ -104,7 +104,7 @@ def verified(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
-        _verify(command[-2:], writing)
+        _verify(command[3:], writing)
     os.close(writing)
     with open(reading) as answer:
         text = answer.read()

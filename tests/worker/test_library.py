@@ -26,7 +26,7 @@ SOURCES = {
     "TokenClassification": "tagger",
     "TextGeneration": "decoder",
 }
-INVARIANT = {"cpu-int8-invariant", "cpu-small", "decoder-w4"}
+INVARIANT = {"cpu-int8-invariant", "cpu-small", "decoder-w4", "gpu-fp8"}
 """Recipes that promise answers independent of their batch."""
 
 
@@ -54,15 +54,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def made(path: Path, task: Task, folder: Path, work: Path) -> Result:
     """What the worker makes of the tiny model by this recipe."""
     spec = recipe(path)
-    given = {p.name: VALUES[p.name] for p in spec.parameters}
-    found = resolve(task, Optimization(recipe_ref=RecipeRef(path.stem), parameters=given), spec)
+    values = {p.name: VALUES[p.name] for p in spec.parameters}
+    found = resolve(task, Optimization(recipe_ref=RecipeRef(path.stem), parameters=values), spec)
     assert found.problems == ()
     trained = any(s.type == "FineTune" for s in found.optimization.steps)
     source = "encoder" if trained else SOURCES[task]
     rows = "words" if task == "TokenClassification" else "rows"
     data = (inputs.dataset(folder, file=f"{rows}.jsonl", split=inputs.PARTS),)
     steps, gates = found.optimization.steps, found.optimization.gates
-    job = inputs.job(folder, *steps, source=source, revision=path.stem, task=task, gates=gates, data=data)
+    device = "TensorRT" if path.stem.startswith("gpu-") else None
+    given = {"source": source, "revision": path.stem, "task": task, "gates": gates, "data": data, "accelerator": device}
+    job = inputs.job(folder, *steps, **given)
     return inputs.run(job, work)[0]
 
 

@@ -6,6 +6,7 @@ import json
 import random
 import shutil
 
+import msgspec
 import pytest
 from msgspec import structs
 from tests import inputs
@@ -13,7 +14,7 @@ from tests.worker import tiny
 
 from optimodel.api.search import Auto
 from optimodel.api.spec import Gate
-from optimodel.api.steps import Distill, FineTune, Prune, Step, Training
+from optimodel.api.steps import Distill, FineTune, Prune, Quantize, Step, Training
 from optimodel.worker.errors import Failure
 from optimodel.worker.pipeline import Report
 
@@ -94,6 +95,20 @@ def test_a_trained_and_compressed_model_against_what_it_was_before_compression(f
     fresh, _ = run(job(folder, ADAPT, GRAPH, evaluation="e5"), tmp_path / "five")
     assert states(fresh)["adapt"] == "Done"
     assert fresh.artifact.data_digest != result.artifact.data_digest
+
+
+def test_on_a_machine_without_the_accelerator_its_speed_stays_unknown(folder, tmp_path):
+    """What can be told without it is told: answers and size. A latency of this CPU would prove nothing of a GPU."""
+    speed = Gate("speed", "LatencyP95Ms", max="1000")
+    half = Step("half", "Quantize", quantize=Quantize("Float16"))
+    wanted = job(folder, ADAPT, GRAPH, half, accelerator="CUDA", evaluation="gpu")
+    result, details = run(msgspec.structs.replace(wanted, gates=(*GATES, speed)), tmp_path / "gpu")
+    verdicts = {gate.name: gate for gate in result.gates}
+    assert (verdicts["drop"].verdict, verdicts["speed"].verdict) == ("Pass", "Inconclusive")
+    assert "run on the target's device" in verdicts["speed"].message
+    assert (result.outcome, result.reason) == ("Failed", "GateInconclusive")
+    assert result.figures.accuracy and not result.figures.p50_ms
+    assert details["latency"] == [] and details["latencyMissing"] == "no CUDA in this Job"
 
 
 def test_a_source_without_a_head_needs_a_fine_tune_first(folder, tmp_path):

@@ -25,7 +25,7 @@ from transformers import (
     RobertaModel,
 )
 
-from optimodel.api.spec import Task
+from optimodel.api.spec import Accelerator, Task
 from optimodel.worker import steps
 from optimodel.worker.dataset import Row
 
@@ -125,7 +125,14 @@ def save_decoder(folder: Path, texts: Sequence[str] = (), *, steps: int = 0) -> 
     return folder
 
 
-def context(task: Task, scratch: Path, data: Mapping[str, Sequence[Row]] | None = None) -> steps.Context:
+def context(
+    task: Task,
+    scratch: Path,
+    data: Mapping[str, Sequence[Row]] | None = None,
+    accelerator: Accelerator | None = None,
+) -> steps.Context:
     """What a step is given, on one thread; `data` by the names that its settings use."""
     rows = {name: list(found) for name, found in (data or {}).items()}
-    return steps.Context(task, 1, scratch, lambda *_: None, rows.__getitem__, scratch / "checkpoint")
+    return steps.Context(
+        task, 1, scratch, lambda *_: None, rows.__getitem__, scratch / "checkpoint", accelerator=accelerator
+    )

@@ -14,7 +14,7 @@ import msgspec
 
 from .search import Auto, SearchResult
 from .sources import Artifacts, Dataset, Source
-from .spec import Batching, Gate, Shape, Task
+from .spec import Accelerator, Batching, Gate, Shape, Task
 from .steps import Step
 from .struct import Struct
 
@@ -83,6 +83,8 @@ class JobInput(Struct, frozen=True):
     gates: tuple[Gate, ...] = ()
     data: tuple[Dataset, ...] = ()
     shapes: tuple[Shape, ...] = ()
+    accelerator: Accelerator | None = None
+    """What runs the graph that is made; None = the CPU."""
     batching: Batching = Batching()
     """As served: evaluation pads inputs as serving does."""
     pinned_source: str | None = None
@@ -214,7 +216,8 @@ class Result(Struct, frozen=True):
 class PullInput(Struct, frozen=True):
     """What the init container fetches, and how the model repository is rendered from it.
 
-    `model` is the public Triton model name; `max_batch_size` is already lowered to the artifact's own limit.
+    `model` is the public Triton model name; `max_batch_size` is already lowered to the artifact's own limit. `half`: the graph is
+    one of half precision, which TensorRT has to be told.
     """
 
     model: str
@@ -222,6 +225,8 @@ class PullInput(Struct, frozen=True):
     digest: str
     artifacts: Artifacts
     batching: Batching
+    accelerator: Accelerator | None = None
+    half: bool = False
 
 
 def encode(value: Struct) -> str:

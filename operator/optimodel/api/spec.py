@@ -49,11 +49,22 @@ class Shape(Struct, frozen=True):
     sequence_length: int = 32
 
 
-class Target(Struct, frozen=True):
-    """What the model is optimized for."""
+Accelerator = Literal["CUDA", "TensorRT"]
+"""What runs a graph on a GPU: ONNX Runtime's CUDA provider, or TensorRT below ONNX Runtime, which compiles an engine for the
+very GPU that serves."""
 
-    device: Literal["CPU"] = "CPU"
+
+class Target(Struct, frozen=True):
+    """What the model is optimized for. `accelerator` belongs to device GPU; none there = CUDA."""
+
+    device: Literal["CPU", "GPU"] = "CPU"
+    accelerator: Accelerator | None = None
     shapes: tuple[Shape, ...] = (Shape(1, 32), Shape(1, 128), Shape(8, 32), Shape(8, 128))
+
+    @property
+    def execution(self) -> Accelerator | None:
+        """What runs the graph; None = the CPU."""
+        return (self.accelerator or "CUDA") if self.device == "GPU" else None
 
 
 class Gate(Struct, frozen=True):
@@ -219,7 +230,8 @@ class OptimizedModelSpec(Struct, frozen=True):
 
 
 class TritonRuntimeSpec(Struct, frozen=True):
-    """A serving runtime: image, extra arguments, supported formats, default resources. Shared by both scopes."""
+    """A serving runtime: image, extra arguments, supported formats, default resources. Shared by both scopes. Every runtime
+    serves on the CPU; on a GPU with the `accelerators` of its image, where each pod gets one `acceleratorResource`."""
 
     image: str
     args: tuple[str, ...] = ()
@@ -227,6 +239,8 @@ class TritonRuntimeSpec(Struct, frozen=True):
     resources: dict[str, Any] | None = None
     node_selector: dict[str, str] | None = None
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
+    accelerators: tuple[Accelerator, ...] = ()
+    accelerator_resource: str = "nvidia.com/gpu"
 
 
 class ModelRevisionSpec(Struct, frozen=True):
@@ -240,6 +254,8 @@ class ModelRevisionSpec(Struct, frozen=True):
     steps: tuple[Step, ...]
     batching: Batching
     runtime: TritonRuntimeSpec
+    accelerator: Accelerator | None = None
+    """What runs the graph; None = the CPU."""
     data: tuple[Dataset, ...] = ()
     """The datasets that steps and the search read."""
     auto: Auto | None = None

@@ -100,10 +100,11 @@ class Export(Struct, frozen=True):
 class Quantize(Struct, frozen=True):
     """Step `Quantize`: Dynamic = int8 weights, activations at run time; Static = both int8 with scales calibrated on `data`;
     WeightOnly = weights of `bits` bits in groups of `groupSize`, activations in fp32; GPTQ = the same, rounded by what they do
-    to `data` (Frantar et al. 2022); AWQ = the same, scaled by how strong `data` shows their inputs (Lin et al. 2023); Float16,
-    BFloat16 = weights of 16 bits. `exclude` names parts of each layer that keep their precision."""
+    to `data` (Frantar et al. 2022); AWQ = the same, scaled by how strong `data` shows their inputs (Lin et al. 2023); FP8 =
+    weights and what products read in 8-bit floats, calibrated on `data`, for a GPU; Float16, BFloat16 = weights of 16 bits.
+    `exclude` names parts of each layer that keep their precision."""
 
-    method: Literal["Dynamic", "Static", "WeightOnly", "GPTQ", "AWQ", "Float16", "BFloat16"] = "Dynamic"
+    method: Literal["Dynamic", "Static", "WeightOnly", "GPTQ", "AWQ", "FP8", "Float16", "BFloat16"] = "Dynamic"
     bits: Literal[4, 8] = 8
     per_channel: bool = True
     group_size: int = 32

@@ -32,7 +32,8 @@ def pull(wanted: PullInput, models: Path, environ: Mapping[str, str]) -> int:
     artifact = models / ".artifact"
     manifest = store.fetch(wanted.digest, artifact)
     try:
-        repository.write(artifact, repository.Settings(wanted.model, wanted.batching), models)
+        settings = repository.Settings(wanted.model, wanted.batching, accelerator=wanted.accelerator, half=wanted.half)
+        repository.write(artifact, settings, models)
     finally:
         shutil.rmtree(artifact, ignore_errors=True)
     return manifest.bytes

@@ -183,6 +183,7 @@ def _job(s: Snapshot, turn: Turn, known: ModelRevisionStatus, name: str, evaluat
         gates=o.gates,
         data=s.spec.data,
         shapes=o.target.shapes,
+        accelerator=o.target.execution,
         batching=s.spec.serving.batching,
         pinned_source=pins.source or None,
         pinned_data=pins.data or None,

@@ -15,6 +15,7 @@ KILLED = 137
 _PULL = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
 _SECRET = re.compile(r'secret "([^"]+)" not found')
 _KEY = re.compile(r"couldn't find key (\S+) in Secret \S+?/(\S+)")
+_EXTENDED = re.compile(r"Insufficient ([\w.-]+/[\w.-]*\w)")
 _CLAIM = re.compile(r'persistentvolumeclaim "([^"]+)" not found')
 
 
@@ -113,7 +114,13 @@ def _unschedulable(pod: str, message: str) -> Trouble:
             f"PersistentVolumeClaim {claim[1]} does not exist. Create it; the pod then starts by itself.",
             pod,
         )
-    return Trouble("Unschedulable", f"no node can take the pod: {message[:300]}", pod)
+    text = f"no node can take the pod: {message[:300]}"
+    if lacking := _EXTENDED.search(message):
+        text = (
+            f"no node has {lacking[1]} free. Add such a node, free one, or give the runtime another acceleratorResource; the pod "
+            f"then starts by itself. {message[:200]}"
+        )
+    return Trouble("Unschedulable", text, pod)
 
 
 def _config(pod: str, container: str, message: str) -> Trouble:

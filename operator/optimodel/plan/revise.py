@@ -120,7 +120,16 @@ def _runtime_outdated(revision: Revision, now: str) -> Outdated | None:
 
 
 def _hash(s: Snapshot, asks: Optimization, runtime: TritonRuntimeSpec) -> str:
-    return revision_hash(s.spec.task, s.spec.source, asks.steps, s.spec.serving.batching, runtime, s.spec.data, asks)
+    return revision_hash(
+        s.spec.task,
+        s.spec.source,
+        asks.steps,
+        s.spec.serving.batching,
+        runtime,
+        s.spec.data,
+        asks,
+        asks.target.execution,
+    )
 
 
 def _spec(s: Snapshot, asks: Optimization, hash: str, runtime: TritonRuntimeSpec) -> ModelRevisionSpec:
@@ -134,6 +143,7 @@ def _spec(s: Snapshot, asks: Optimization, hash: str, runtime: TritonRuntimeSpec
         data=read_datasets(asks.steps, s.spec.data, asks.auto),
         auto=asks.auto,
         batching=s.spec.serving.batching,
+        accelerator=asks.target.execution,
         runtime=runtime,
         runtime_ref=s.spec.serving.runtime_ref,
         recipe=s.recipe if asks.recipe_ref else None,

@@ -152,6 +152,8 @@ def _serve(
             digest=artifact.digest,
             artifacts=msgspec.structs.replace(s.spec.artifacts, deletion_policy="Retain"),
             batching=batching,
+            accelerator=revision.spec.accelerator,
+            half=any(step.quantize is not None and step.quantize.method == "Float16" for step in revision.spec.steps),
         ),
         golden=artifact.golden,
         runtime=revision.spec.runtime,

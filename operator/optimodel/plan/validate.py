@@ -43,6 +43,12 @@ def _refusals(s: Snapshot) -> Iterator[Refusal]:
         text = f"spec.optimization.processes is {o.processes}, but no step trains. Set it to 1, or add one that does."
         yield Refusal("SettingUnused", text)
     yield from _pod_templates(s)
+    if o.auto is not None and o.target.device != "CPU":
+        text = (
+            f"spec.optimization.auto measures on the CPU of its Job, and target.device is {o.target.device}. Set it to CPU, or "
+            "write the steps, or name a recipe such as gpu-fp8."
+        )
+        yield Refusal("AutoNotForDevice", text)
     yield from _durations(s)
     yield from _router(s)
     yield from _runtime(s)
@@ -100,3 +106,10 @@ def _runtime(s: Snapshot) -> Iterator[Refusal]:
         )
     elif "ONNX" not in s.runtime.formats:
         yield Refusal("FormatNotSupported", f"{ref.kind} {ref.name} does not serve ONNX. Name a runtime that does.")
+    elif (wanted := s.spec.optimization.target.execution) and wanted not in s.runtime.accelerators:
+        serves = ", ".join(("CPU", *s.runtime.accelerators))
+        text = (
+            f"spec.optimization.target asks for {wanted}, and {ref.kind} {ref.name} serves on {serves}. Name a runtime whose "
+            f"accelerators hold {wanted} in spec.serving.runtimeRef, or set target.device to CPU."
+        )
+        yield Refusal("AcceleratorNotSupported", text, terminal=False)

@@ -22,6 +22,8 @@ from .paired import Pairs, accuracy_drop, macro_f1, macro_f1_drop
 from .rules import HIGHER_IS_BETTER, LABEL_METRICS
 
 Kind = Literal["Exact", "Mean", "Quantile"]
+SPEED: frozenset[Metric] = frozenset({"LatencyP50Ratio", "LatencyP95Ms"})
+"""Metrics that tell something on the target's device alone."""
 Key = tuple[Metric, str | None]
 """A metric and the data it was measured on (None = no data)."""
 
@@ -141,7 +143,12 @@ def _judge(gate: Gate, found: Interval | None) -> GateResult:
     bound = (gate.max_drop if gate.max_drop is not None else gate.min if higher else gate.max) or ""
     name = f"{gate.metric}Drop" if gate.max_drop is not None else gate.metric
     if found is None or not bound:
-        message = f"{gate.metric} was not measured, so nothing is proven. Give the gate data that holds it."
+        way = (
+            "Let the Job run on the target's device with a worker image that can use it, or leave the gate out"
+            if gate.metric in SPEED
+            else "Give the gate data that holds it"
+        )
+        message = f"{gate.metric} was not measured, so nothing is proven. {way}."
         return GateResult(gate.name, name, "Inconclusive", bound=bound, message=message)
     limit = float(bound)
     clears = found.low >= limit if higher else found.high <= limit

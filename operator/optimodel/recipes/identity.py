@@ -16,7 +16,7 @@ import msgspec
 
 from optimodel.api.search import Auto
 from optimodel.api.sources import Artifacts, Dataset, Source
-from optimodel.api.spec import Batching, Gate, Optimization, Shape, Task, TritonRuntimeSpec
+from optimodel.api.spec import Accelerator, Batching, Gate, Optimization, Shape, Task, TritonRuntimeSpec
 from optimodel.api.steps import Export, Prune, Quantize, Step, StepType
 from optimodel.api.struct import Struct
 
@@ -94,10 +94,11 @@ def revision_hash(
     runtime: TritonRuntimeSpec,
     data: Sequence[Dataset] = (),
     search: Optimization | None = None,
+    accelerator: Accelerator | None = None,
 ) -> str:
     """Eight characters that change exactly when the answers may: task, source, steps (not their names), the data that
-    they read, batching, the runtime's image, arguments and formats (not its resources or placement), and what `search` asks
-    for if it has an `auto`."""
+    they read, batching, the runtime's image, arguments and formats (not its resources or placement), the accelerator if not
+    the CPU, and what `search` asks for if it has an `auto`."""
     form: dict[str, Any] = {
         "version": VERSION,
         "task": task,
@@ -106,6 +107,8 @@ def revision_hash(
         "batching": canonical(batching),
         "runtime": {k: v for k, v in canonical(runtime).items() if k in ("image", "args", "formats")},
     }
+    if accelerator is not None:
+        form["accelerator"] = accelerator
     auto = search.auto if search else None
     if search and auto:
         form["search"] = canonical_search(auto, search.gates, search.target.shapes)

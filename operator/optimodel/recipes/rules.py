@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 
 from optimodel.api.sources import Dataset
 from optimodel.api.spec import GENERATING, LABELLED, Gate, Target, Task
 from optimodel.api.steps import Prune, Quantize, Step, StepType
 
-from . import settings
+from . import devices, settings
 from .data import gate_dataset, known, overlap, read_by, references
 from .problem import Problem, decimal
 
 ORDER: tuple[StepType, ...] = ("FineTune", "Distill", "Prune", "QAT", "Export", "Quantize")
 """The fixed order of step types. Prune may appear once for each of its methods, the others once."""
-
-DEVICES: Mapping[StepType, frozenset[str]] = {kind: frozenset({"CPU"}) for kind in ORDER}
-"""The kinds of device whose results each step type can make."""
 
 READ_VIRTUAL: frozenset[StepType] = frozenset({"FineTune", "Distill", "Export", "Quantize"})
 """Step types that work on a model that reads virtual tokens. Distill leaves them with the teacher."""
@@ -47,6 +44,7 @@ def check(
 ) -> tuple[Problem, ...]:
     """Every problem of the recipe, in the order of the spec; empty = legal."""
     return (
+        *devices.check_target(task, target or Target()),
         *_datasets(data),
         *_steps(steps),
         *_virtual_tokens(steps),
@@ -137,12 +135,7 @@ def _for(task: Task, step: Step, data: Sequence[Dataset], target: Target) -> Ite
             f"Step {step.name!r}: {step.type} is not made for a {task} model, which has {able}. Remove the step, and quantize "
             "to fewer bits instead.",
         )
-    if target.device not in DEVICES[step.type]:
-        yield Problem(
-            "DeviceNotSupported",
-            f"Step {step.name!r}: {step.type} makes nothing for {target.device}. "
-            f"Set target.device to {' or '.join(sorted(DEVICES[step.type]))}, or remove the step.",
-        )
+    yield from devices.check(step, target)
     for name in references(step):
         if name not in known(data):
             yield Problem("StepDataUnknown", f"Step {step.name!r} names data {name!r}; {_names(data)}")

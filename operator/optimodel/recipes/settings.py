@@ -25,7 +25,7 @@ class Range(NamedTuple):
 _BELOW_ONE = Range(0, 0.999999999)
 GROUPED = ("WeightOnly", "GPTQ", "AWQ")
 """Methods of Quantize that store weights in groups."""
-CALIBRATED = ("Static", "GPTQ", "AWQ")
+CALIBRATED = ("Static", "GPTQ", "AWQ", "FP8")
 """Methods of Quantize that read data."""
 VIRTUAL = ("PromptTuning", "PrefixTuning")
 """Methods of FineTune that learn virtual tokens."""

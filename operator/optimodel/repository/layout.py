@@ -11,8 +11,9 @@ from typing import Any
 import msgspec
 
 from .. import backends
-from ..api.spec import GENERATING, LABELLED, Batching
+from ..api.spec import GENERATING, LABELLED, Accelerator, Batching
 from . import generation
+from .accelerators import Placement
 from .models import Description, configs, interface, lengths, tokenized
 from .tasks import SERVED
 
@@ -23,11 +24,14 @@ BACKENDS = Path(backends.__file__).parent
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """How an artifact is served. `model` is the public Triton name; `threads` bounds the core (0 = see `cpus()`)."""
+    """How an artifact is served. `model` is the public Triton name; `threads` bounds the core (0 = see `cpus()`); `accelerator`
+    None = on the CPU; `half` = a graph of half precision."""
 
     model: str
     batching: Batching
     threads: int = 0
+    accelerator: Accelerator | None = None
+    half: bool = False
 
 
 def cpus() -> int:
@@ -63,7 +67,8 @@ def write(artifact: Path, settings: Settings, out: Path) -> None:
         if not (artifact / name).is_file():
             raise ValueError(f"{name} is missing from the artifact")
     model, threads = settings.model, settings.threads or cpus()
-    for name, config in configs(model, description, settings.batching, threads).items():
+    placed = Placement(threads, settings.accelerator, settings.half)
+    for name, config in configs(model, description, settings.batching, placed).items():
         shutil.rmtree(out / name, ignore_errors=True)
         (out / name / "1").mkdir(parents=True)
         (out / name / "config.pbtxt").write_text(_text(config))

@@ -10,6 +10,7 @@ import msgspec
 from ..api.contract import Tensor
 from ..api.spec import GENERATING, Batching, Task
 from . import generation
+from .accelerators import CPU, Placement
 from .tasks import SERVED
 
 
@@ -47,8 +48,8 @@ def lengths(wanted: tuple[int, ...], max_length: int) -> tuple[int, ...]:
     return (*sorted({b for b in wanted if 0 < b < max_length}), max_length)
 
 
-def configs(model: str, description: Description, batching: Batching, threads: int) -> dict[str, dict[str, Any]]:
-    """Model name -> config. `threads` is the core's intra-op threads; `batching.max_batch_size` 1 means no batching."""
+def configs(model: str, description: Description, batching: Batching, placed: Placement) -> dict[str, dict[str, Any]]:
+    """Model name -> config. `placed` tells where the core runs; `batching.max_batch_size` 1 means no batching."""
     batch = max(1, batching.max_batch_size)
     if description.task in GENERATING:
         return {model: _generator(model, description, batch)}
@@ -56,7 +57,7 @@ def configs(model: str, description: Description, batching: Batching, threads: i
     return {
         model: _ensemble(model, description, batch),
         f"{model}-tokenizer": _tokenizer(model, description, batch),
-        f"{model}-core": _core(model, description, batch, sizes, threads),
+        f"{model}-core": _core(model, description, batch, sizes, placed),
         f"{model}-head": _head(model, description, batch),
     }
 
@@ -86,10 +87,6 @@ def _base(name: str, batch: int) -> dict[str, Any]:
     return {"name": name, "maxBatchSize": batch, "versionPolicy": {"specific": {"versions": [1]}}}
 
 
-def _cpu() -> list[dict[str, Any]]:
-    return [{"count": 1, "kind": "KIND_CPU"}]
-
-
 def _ensemble(model: str, description: Description, batch: int) -> dict[str, Any]:
     texts, answers = interface(description)
     ids, tokens = ({name: name for name in names} for names in (description.inputs, tokenized(description)))
@@ -116,7 +113,7 @@ def _generator(model: str, description: Description, batch: int) -> dict[str, An
         "backend": "python",
         "input": [*_public(texts), *generation.inputs()],
         "output": _public(answers),
-        "instanceGroup": _cpu(),
+        "instanceGroup": CPU,
     }
 
 
@@ -127,7 +124,7 @@ def _tokenizer(model: str, description: Description, batch: int) -> dict[str, An
         "backend": "python",
         "input": _public(texts),
         "output": _integers(tokenized(description)),
-        "instanceGroup": _cpu(),
+        "instanceGroup": CPU,
     }
 
 
@@ -138,19 +135,20 @@ def _head(model: str, description: Description, batch: int) -> dict[str, Any]:
         "backend": "python",
         "input": _head_inputs(description),
         "output": _public(answers),
-        "instanceGroup": _cpu(),
+        "instanceGroup": CPU,
     }
 
 
-def _core(model: str, description: Description, batch: int, sizes: tuple[int, ...], threads: int) -> dict[str, Any]:
+def _core(
+    model: str, description: Description, batch: int, sizes: tuple[int, ...], placed: Placement
+) -> dict[str, Any]:
     return {
         **_base(f"{model}-core", batch),
         "backend": "onnxruntime",
         "input": _integers(description.inputs),
         "output": [_graph_output(description)],
-        "instanceGroup": _cpu(),
+        **placed.config(description.inputs, batch, sizes),
         **({"dynamicBatching": {}} if batch > 1 else {}),
-        "parameters": {"intra_op_thread_count": {"stringValue": str(threads)}},
         "modelWarmup": [_warmup(description, size) for size in sizes],
     }
 

@@ -129,11 +129,19 @@ def _triton(serve: Serve, mounts: list[dict[str, Any]]) -> dict[str, Any]:
         "readinessProbe": probe(5, 2),
         "livenessProbe": probe(20, 6),
         "lifecycle": {"preStop": {"sleep": {"seconds": PRESTOP_S}}},
-        "resources": serve.resources or serve.runtime.resources or TRITON_RESOURCES,
+        "resources": _resources(serve),
         "securityContext": dict(CONTAINER_SECURITY),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": mounts,
     }
+
+
+def _resources(serve: Serve) -> Mapping[str, Any]:
+    """What Triton gets: with an accelerator one of the runtime's resource too, unless a number of them is given."""
+    given = serve.resources or serve.runtime.resources or TRITON_RESOURCES
+    if serve.pull.accelerator is None:
+        return given
+    return {**given, "limits": {serve.runtime.accelerator_resource: "1", **(given.get("limits") or {})}}
 
 
 def _pull(serve: Serve, volumes: Volumes) -> dict[str, Any]:

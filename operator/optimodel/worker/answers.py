@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -11,40 +11,63 @@ import numpy as np
 import onnxruntime as ort
 
 from optimodel import repository
-from optimodel.api.spec import GENERATING, Batching
+from optimodel.api.spec import GENERATING, Accelerator, Batching
 from optimodel.backends import arithmetic
 
 Array: TypeAlias = Any
 """A numpy array; its shape is in the docstrings."""
 
 
-def session(graph: Path, threads: int) -> Any:
-    """An ONNX Runtime session on the CPU; the same options for every graph, so that figures compare."""
+PROVIDERS: Mapping[Accelerator, tuple[str, ...]] = {
+    "CUDA": ("CUDAExecutionProvider",),
+    "TensorRT": ("TensorrtExecutionProvider", "CUDAExecutionProvider"),
+}
+"""Of ONNX Runtime, in the order of its choice; the CPU's comes last."""
+
+
+def session(graph: Path, threads: int, accelerator: Accelerator | None = None) -> Any:
+    """An ONNX Runtime session; the same options for every graph, so that figures compare. Where this machine or this build has
+    no such accelerator, it runs on the CPU (see `runs_on`)."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+    if accelerator:  # on a CPU the runtime would join pairs of FP8 to products that know integers alone
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+    built = set(ort.get_available_providers())
+    wanted = [name for name in PROVIDERS[accelerator] if name in built] if accelerator else []
+    return ort.InferenceSession(str(graph), options, providers=[*wanted, "CPUExecutionProvider"])
 
 
-def opened(folder: Path, threads: int, batching: Batching) -> Answerer:
+def runs_on(session: Any, accelerator: Accelerator | None) -> bool:
+    """Whether the session came up on the accelerator (None = the CPU) rather than on what was left."""
+    return bool(session.get_providers()[0] == (PROVIDERS[accelerator][0] if accelerator else "CPUExecutionProvider"))
+
+
+def opened(folder: Path, threads: int, batching: Batching, accelerator: Accelerator | None = None) -> Answerer:
     """The answers of an artifact by its task. Raises `ValueError` for one that cannot be served."""
     from .writer import Writer
 
     kind = Writer if repository.describe(folder).task in GENERATING else Answerer
-    return kind(folder, threads, batching)
+    return kind(folder, threads, batching, accelerator)
 
 
 class Answerer:
-    """Answers of one artifact folder, padded as `batching` asks. Raises `ValueError` for an artifact that cannot be served."""
+    """Answers of one artifact folder, padded as `batching` asks, on the `accelerator` if there is one. Raises `ValueError` for an
+    artifact that cannot be served."""
 
-    def __init__(self, folder: Path, threads: int, batching: Batching) -> None:
+    def __init__(self, folder: Path, threads: int, batching: Batching, accelerator: Accelerator | None = None) -> None:
         self.description = repository.describe(folder)
-        self.session = session(folder / "model.onnx", threads)
-        self.threads = threads
+        self.session = session(folder / "model.onnx", threads, accelerator)
+        self.threads, self.accelerator = threads, accelerator
         self._settings = msgspec.to_builtins(self.description)
         self._lengths = repository.lengths(batching.length_buckets, self.description.max_length)
         self._tokenizer = arithmetic.load_tokenizer(str(folder / "tokenizer.json"), self.description.max_length)
+
+    @property
+    def at_home(self) -> bool:
+        """Whether it runs where it will be served, so that its speed tells something."""
+        return runs_on(self.session, self.accelerator)
 
     @property
     def vocabulary(self) -> int:

@@ -54,8 +54,8 @@ def evaluate(
     size_ratio: float,
     report: Callable[[int, str], None],
 ) -> Evidence:
-    """Measure everything about `best` against `base`. `report` gets percent by sentences (the first 80), then by shapes.
-    Raises `Failure`."""
+    """Measure everything about `best` against `base`; the latency only where both run on what will serve them. `report` gets
+    percent by sentences (the first 80), then by shapes. Raises `Failure`."""
     measurements: dict[Key, Observed] = {("SizeRatio", None): Measurement("Exact", (size_ratio,))}
     details: dict[str, Any] = {"sizeRatio": size_ratio, "threads": best.threads, "data": {}}
     figures = Figures(size_ratio=decimal(size_ratio))
@@ -69,11 +69,13 @@ def evaluate(
         figures = figures if figures.samples else _with_quality(figures, worth)
     invariance = batch_invariance(best)
     measurements["BatchInvariance", None] = Measurement("Exact", (invariance,))
-    latencies, prompts = _latency(base, best, shapes, report)
+    at_home = base.at_home and best.at_home
+    latencies, prompts = _latency(base, best, shapes, report) if at_home else ([], [])
     for metric, measurement in _latency_measurements(latencies):
         measurements[metric, None] = measurement
     details |= {"batchInvariance": invariance, "latency": [item.summary() for item in latencies]}
     details |= {"promptLatency": [item.summary() for item in prompts]} if prompts else {}
+    details |= {} if at_home else {"latencyMissing": f"no {best.accelerator} in this Job"}
     figures = _with_speed(figures, latencies, invariance)
     return Evidence(measurements, figures, 0 if invariance >= INVARIANT else 1, details)
 

@@ -12,6 +12,7 @@ import msgspec
 from optimodel import recipes, repository
 from optimodel.api.contract import Artifact, GateResult, Pins, Result
 from optimodel.api.search import Auto
+from optimodel.api.spec import Accelerator, Target
 from optimodel.api.steps import Step
 from optimodel.recipes import gates, search
 
@@ -70,7 +71,7 @@ class Pipeline:
         job = self.job
         problems = (
             *search.check(job.auto, job.task, job.steps, job.gates, job.data),
-            *recipes.check(job.task, job.steps, job.gates, job.data),
+            *recipes.check(job.task, job.steps, job.gates, job.data, _target(job.accelerator)),
         )
         if problems:
             raise Failure(problems[0].reason, problems[0].message)
@@ -160,7 +161,8 @@ class Pipeline:
         rows = {name: self._evidence(name) for name in self._judged_on()}
         ratio = final.weights_bytes / max(1, source.weights_bytes)
         told = partial(self.board.percent, "Evaluate")
-        base, best = (opened(self.shop.folder(s), self.shop.threads, self.job.batching) for s in (baseline, final))
+        folders, place = [self.shop.folder(stage) for stage in (baseline, final)], self.job.accelerator
+        base, best = (opened(folder, self.shop.threads, self.job.batching, place) for folder in folders)
         evidence = evaluate(base, best, rows, self.job.shapes, ratio, told)
         judged_on = {gate.name: recipes.gate_dataset(gate, self.job.data) for gate in self.job.gates}
         verdicts = gates.judge(self.job.gates, evidence.measurements, judged_on)
@@ -221,3 +223,7 @@ class Pipeline:
             details |= {"search": self.outcome.details}
         report.leave(self.store, self.report_key, facts.report(self.job, self.shop.threads, made, result, details))
         return result
+
+
+def _target(accelerator: Accelerator | None) -> Target:
+    return Target("GPU", accelerator) if accelerator else Target()

@@ -129,6 +129,7 @@ class Workshop:
             notes.__setitem__,
             checkpoint.keep,
             self.peers,
+            self.job.accelerator,
         )
         if checkpoint.bring():
             log(f"{step.name}: goes on from a checkpoint")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from optimodel.api.contract import Golden
-from optimodel.api.spec import Batching
+from optimodel.api.spec import Accelerator, Batching
 from optimodel.backends import arithmetic, generation
 from optimodel.recipes.likelihoods import Reading, Readings, agreement, mean_perplexity
 
@@ -29,8 +29,8 @@ GOLDEN, LEAD = 8, 0.5
 class Writer(Answerer):
     """As `Answerer`, where the answer to a text is the probability of every token to follow it. Its `session` is a decoder's."""
 
-    def __init__(self, folder: Path, threads: int, batching: Batching) -> None:
-        super().__init__(folder, threads, batching)
+    def __init__(self, folder: Path, threads: int, batching: Batching, accelerator: Accelerator | None = None) -> None:
+        super().__init__(folder, threads, batching, accelerator)
         self.decoder = generation.Decoder(self.session)
         self.codec = generation.Codec(str(folder / "tokenizer.json"), self._settings)
 

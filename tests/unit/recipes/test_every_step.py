@@ -70,7 +70,7 @@ def test_a_type_comes_once(kind):
 @pytest.mark.parametrize("kind", ORDER)
 def test_a_device_that_a_type_makes_nothing_for(kind):
     found = refusals(recipe(step(kind)), target=Target(device="GPU"))
-    assert set(found) == {"DeviceNotSupported"}
+    assert found == (["DeviceNotSupported"] if kind in ("QAT", "Quantize") else []), "Quantize is Static here"
 
 
 @pytest.mark.parametrize("other", ORDER)

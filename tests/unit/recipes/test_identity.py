@@ -94,6 +94,16 @@ def test_a_job_depends_on_secrets_and_pod_template_but_not_on_the_deletion_polic
     assert all(len(h) == 5 for h in changed)
 
 
+def test_the_accelerator_is_part_of_what_is_made_and_the_cpu_is_what_was_always_meant():
+    def on(accelerator):
+        return identity.revision_hash("TextEmbedding", HUB, STEPS, Batching(), RUNTIME, accelerator=accelerator)
+
+    assert on(None) == identity.revision_hash("TextEmbedding", HUB, STEPS, Batching(), RUNTIME)
+    assert len({on(None), on("CUDA"), on("TensorRT")}) == 3
+    placed = msgspec.structs.replace(RUNTIME, accelerators=("CUDA",), accelerator_resource="nvidia.com/mig-1g.10gb")
+    assert identity.revision_hash("TextEmbedding", HUB, STEPS, Batching(), placed) == on(None), "a place, no answer"
+
+
 def test_a_search_is_part_of_what_is_made_with_its_floor_but_not_where_the_winner_is_judged():
     graph, d = STEPS[:1], Dataset("d", s3=S3("s3://data/d.jsonl"))
     plain, shape = Auto("d"), Shape()

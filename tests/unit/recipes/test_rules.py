@@ -6,7 +6,7 @@ import pytest
 
 from optimodel import recipes
 from optimodel.api.sources import S3, Dataset, Part, Split
-from optimodel.api.spec import Gate, Target
+from optimodel.api.spec import Gate
 from optimodel.api.steps import QAT, Distill, Export, FineTune, Prune, Quantize, Recover, Step, Training
 
 EXPORT = Step("graph", "Export")
@@ -216,10 +216,6 @@ def test_a_model_that_writes_text_has_metrics_and_steps_of_its_own():
         assert reasons(task, (EXPORT,), gates, (QUESTIONS,)) == ["MetricNotForTask"]
     for step in (distil(), Step("thin", "Prune")):
         assert reasons("TextGeneration", (step, EXPORT), (), (QUESTIONS,)) == ["StepNotForTask"]
-
-
-def test_a_device_that_a_step_makes_nothing_for_is_refused():
-    assert reasons(target=Target(device="GPU")) == ["DeviceNotSupported"] * 2  # type: ignore[arg-type]
 
 
 COPY = Dataset("copy", s3=S3("s3://data/q.jsonl/"))

@@ -191,3 +191,34 @@ def test_importing_the_room_loads_nothing_heavy() -> None:
     check = f"import sys, optimodel.repository; print([m for m in {heavy} if m in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True, cwd="operator")
     assert answer.stdout.strip() == "[]"
+
+
+def test_a_graph_on_a_gpu_computes_in_full_fp32_there(tmp_path: Path) -> None:
+    out = tmp_path / "models"
+    write(artifact(tmp_path / "artifact", EMBEDDING), Settings("q", Batching(), threads=3, accelerator="CUDA"), out)
+    core = config(out, "q-core")
+    assert [(g.count, g.kind) for g in core.instance_group] == [(1, model_config_pb2.ModelInstanceGroup.KIND_GPU)]
+    (cuda,) = core.optimization.execution_accelerators.gpu_execution_accelerator
+    assert (cuda.name, dict(cuda.parameters)) == ("cuda", {"use_tf32": "0"})
+    for side in ("q-tokenizer", "q-head"):
+        assert config(out, side).instance_group[0].kind == model_config_pb2.ModelInstanceGroup.KIND_CPU
+
+
+@pytest.mark.parametrize(("half", "precision"), [(False, "FP32"), (True, "FP16")])
+def test_tensorrt_builds_one_engine_for_every_shape_that_is_served(tmp_path: Path, half: bool, precision: str) -> None:
+    out = tmp_path / "models"
+    settings = Settings("q", Batching(4, (16, 64, 256)), threads=3, accelerator="TensorRT", half=half)
+    write(artifact(tmp_path / "artifact", CLASSIFICATION), settings, out)
+    tensorrt, cuda = config(out, "q-core").optimization.execution_accelerators.gpu_execution_accelerator
+    given = dict(tensorrt.parameters)
+    assert (tensorrt.name, given["precision_mode"], cuda.name) == ("tensorrt", precision, "cuda")
+    assert given["trt_engine_cache_enable"] == "1" and given["trt_engine_cache_path"].startswith("/tmp/")
+    assert given["trt_profile_min_shapes"] == "input_ids:1x16,attention_mask:1x16"
+    assert given["trt_profile_opt_shapes"] == "input_ids:4x64,attention_mask:4x64"
+    assert given["trt_profile_max_shapes"] == "input_ids:4x128,attention_mask:4x128"
+
+
+def test_a_graph_on_a_cpu_names_no_accelerator(rendered: Path) -> None:
+    core = config(rendered, "q-core")
+    assert core.instance_group[0].kind == model_config_pb2.ModelInstanceGroup.KIND_CPU
+    assert not core.HasField("optimization")

@@ -15,6 +15,10 @@ class TritonPythonModel:
 
     def initialize(self, args):
         config = json.loads(args["model_config"])
+        if args["model_instance_kind"] == "GPU":
+            raise pb_utils.TritonModelException(
+                "this development backend computes on the CPU alone. Name a runtime with Triton's own onnxruntime backend"
+            )
         path = (
             Path(args["model_repository"])
             / args["model_version"]

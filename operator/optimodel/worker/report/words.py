@@ -98,6 +98,8 @@ def comparison(report: Report) -> Iterator[tuple[str, str, str, str]]:
     if figures.p50_ms:
         speed = f"{figures.speedup} times as fast, blocks from {figures.speedup_low} to {figures.speedup_high}"
         yield "Median latency", f"{figures.baseline_p50_ms} ms", f"{figures.p50_ms} ms", f"{speed}; first shape"
+    elif missing := report.details.get("latencyMissing"):
+        yield "Median latency", UNKNOWN, UNKNOWN, f"not measured: {missing}"
     if figures.batch_invariance:
         limit = artifact.max_batch_size if artifact else 0
         batch = f"served one by one (maxBatchSize {limit})" if limit else "answers do not depend on batch neighbours"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from optimodel.api.spec import Task
+from optimodel.api.spec import Accelerator, Task
 
 from ..errors import Failure
 from ..peers import ALONE, Peers
@@ -28,7 +28,7 @@ class Context:
     folder (made by who needs it) that holds what an earlier attempt of this very step (same input, settings, data and tools)
     gave to `keep`; the newest file alone outlives the pod.
     `note` takes a figure for the report (name, JSON value), never for the artifact. Seeds come from the settings. `peers` are
-    the processes that train together.
+    the processes that train together. `accelerator` is what the graph is made for (None = the CPU).
     """
 
     task: Task
@@ -40,6 +40,7 @@ class Context:
     note: Callable[[str, Any], None] = lambda name, value: None
     keep: Callable[[Path], None] = lambda path: None
     peers: Peers = ALONE
+    accelerator: Accelerator | None = None
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,26 @@ class Technique:
     run: Callable[[Any, Path, Path, Context], None]
 
 
-def verify(result: Path, reference: Path, *, max_difference: float, min_cosine: float) -> dict[str, float]:
+def verify(
+    result: Path,
+    reference: Path,
+    *,
+    max_difference: float,
+    min_cosine: float,
+    accelerator: Accelerator | None = None,
+) -> dict[str, float]:
     """Load a graph or a model folder in a fresh process, run it on the reference's inputs, and compare with its `expected`.
 
     Returns `maxDifference` and `cosine`. Raises `Failure` when it does not load or does not agree.
     """
-    command = [sys.executable, "-m", "optimodel.worker.steps.verify", str(result), str(reference)]
+    command = [
+        sys.executable,
+        "-m",
+        "optimodel.worker.steps.verify",
+        str(result),
+        str(reference),
+        *([accelerator] if accelerator else []),
+    ]
     kept = ("PATH", "HOME", "LD_LIBRARY_PATH")  # no credentials
     environ = {name: os.environ[name] for name in kept if name in os.environ}
     environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)

@@ -1,22 +1,22 @@
-"""`python -m optimodel.worker.steps.verify RESULT REFERENCE.npz`: run a graph or a model folder in a fresh process and print how far
-it is off."""
+"""`python -m optimodel.worker.steps.verify RESULT REFERENCE.npz [ACCELERATOR]`: run a graph or a model folder in a fresh process and
+print how far it is off."""
 
 from __future__ import annotations
 
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from optimodel.api.spec import LABELLED
+from optimodel.api.spec import LABELLED, Accelerator
 from optimodel.backends.generation import PAST, Decoder
 from optimodel.repository import SERVED
 from optimodel.worker.tasks import KINDS, made_for
 
 
-def main(result: str, reference: str) -> None:
+def main(result: str, reference: str, accelerator: str | None = None) -> None:
     """Print `{"maxDifference": ..., "cosine": ...}`, the cosine of all answers as one vector: that of a single one means nothing
     where a classifier is undecided, since rounding may turn its few scores around. A result that does not load ends the process
     with its error."""
@@ -24,7 +24,7 @@ def main(result: str, reference: str) -> None:
         expected = arrays["expected"]
         inputs = {name: arrays[name] for name in arrays.files if name != "expected"}
     path = Path(result)
-    found = _folder_answer(path, inputs) if path.is_dir() else _graph_answer(path, inputs)
+    found = _folder_answer(path, inputs) if path.is_dir() else _graph_answer(path, inputs, accelerator)
     if found.shape != expected.shape or not np.isfinite(found).all():
         raise SystemExit(f"answers of shape {found.shape}, finite: {bool(np.isfinite(found).all())}")
     a, b = (x.reshape(-1).astype(np.float64) for x in (found, expected))
@@ -32,15 +32,13 @@ def main(result: str, reference: str) -> None:
     print(json.dumps({"maxDifference": float(np.abs(a - b).max()), "cosine": float(cosine)}))
 
 
-def _graph_answer(graph: Path, inputs: dict[str, Any]) -> Any:
-    import onnxruntime as ort
+def _graph_answer(graph: Path, inputs: dict[str, Any], accelerator: str | None) -> Any:
+    from optimodel.worker.answers import session
 
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-    if any(i.name.startswith(PAST) for i in session.get_inputs()):
-        return _step_by_step(Decoder(session), inputs["input_ids"], inputs["attention_mask"])
-    (found,) = session.run(None, {i.name: inputs[i.name] for i in session.get_inputs()})
+    running = session(graph, 1, cast("Accelerator | None", accelerator))
+    if any(i.name.startswith(PAST) for i in running.get_inputs()):
+        return _step_by_step(Decoder(running), inputs["input_ids"], inputs["attention_mask"])
+    (found,) = running.run(None, {i.name: inputs[i.name] for i in running.get_inputs()})
     return found
 
 
@@ -82,4 +80,4 @@ def _folder_answer(folder: Path, inputs: dict[str, Any]) -> Any:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])
+    main(*sys.argv[1:])

@@ -12,7 +12,7 @@ from optimodel.backends.generation import PAST, Decoder
 
 from ...errors import Failure
 from ..technique import Context, Technique, verify
-from . import awq, bfloat16, dynamic, float16, gptq, static, weight_only
+from . import awq, bfloat16, dynamic, float16, fp8, gptq, static, weight_only
 from .parts import excluded, load, untie
 
 MIN_COSINE = 0.5
@@ -24,6 +24,7 @@ METHODS = {
     "WeightOnly": weight_only.run,
     "GPTQ": gptq.run,
     "AWQ": awq.run,
+    "FP8": fp8.run,
     "Float16": float16.run,
     "BFloat16": bfloat16.run,
 }
@@ -39,7 +40,13 @@ def run(settings: Quantize, source: Path, out: Path, context: Context) -> None:
     context.report(70, "verifying")
     reference = context.scratch / "quantize-reference.npz"
     _save_reference(graph, reference, context.threads)
-    figures = verify(out / "model.onnx", reference, max_difference=float("inf"), min_cosine=MIN_COSINE)
+    figures = verify(
+        out / "model.onnx",
+        reference,
+        max_difference=float("inf"),
+        min_cosine=MIN_COSINE,
+        accelerator=context.accelerator,
+    )
     context.report(95, f"cosine {figures['cosine']:.3f}")
     for name in ("tokenizer.json", "model.json"):
         shutil.copyfile(source / name, out / name)

@@ -57,21 +57,36 @@ def hessians(
 ) -> dict[str, Any]:
     """The Hessians of the squared errors of the products that read these tensors, up to a factor: sums over real tokens of
     the outer product with themselves."""
+    found: dict[str, Any] = {}
+    for name, rows in shown(model, names, batches, context):
+        found[name] = found.get(name, 0) + rows.T @ rows
+    return found
+
+
+def peaks(model: Any, names: Sequence[str], batches: Sequence[Mapping[str, Any]], context: Context) -> dict[str, float]:
+    """The largest magnitude of each of these tensors over real tokens."""
+    found = dict.fromkeys(names, 0.0)
+    for name, rows in shown(model, names, batches, context):
+        found[name] = max(found[name], float(abs(rows).max()))
+    return found
+
+
+def shown(
+    model: Any, names: Sequence[str], batches: Sequence[Mapping[str, Any]], context: Context
+) -> Iterator[tuple[str, Any]]:
+    """What these tensors hold for each batch, as rows (real tokens, width)."""
     import onnx
 
     from ...answers import session
 
-    shown = onnx.ModelProto()
-    shown.CopyFrom(model)
-    shown.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
+    open_model = onnx.ModelProto()
+    open_model.CopyFrom(model)
+    open_model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
     path = context.scratch / "calibrated.onnx"
-    onnx.save(shown, path)
+    onnx.save(open_model, path)
     running = session(path, context.threads)
     path.unlink()
-    found: dict[str, Any] = {}
     for batch in batches:
         real = batch["attention_mask"].astype(bool)
         for name, values in zip(names, running.run(list(names), batch), strict=True):
-            rows = values[real] if values.shape[:2] == real.shape else values.reshape(-1, values.shape[-1])
-            found[name] = found.get(name, 0) + rows.T @ rows
-    return found
+            yield name, values[real] if values.shape[:2] == real.shape else values.reshape(-1, values.shape[-1])
