@@ -52,9 +52,8 @@ def row(name: str, base: Writer, best: Writer, texts: list[Row], sizes: tuple[in
     readings = found["PerplexityRatio"]
     ratio, agreed = perplexity_ratio(readings, 0.95), agreement(readings, 0.95)  # type: ignore[arg-type]
     assert ratio and agreed
-    vocabulary = base.vocabulary
-    tokens = measure(base.session, best.session, SHAPES, vocabulary, next_token=True)
-    prompts = measure(base.session, best.session, SHAPES[1:], vocabulary)
+    tokens = measure(base, best, SHAPES, next_token=True)
+    prompts = measure(base, best, SHAPES[1:])
     times = [
         f"{item['baselineP50Ms']:.1f} → {item['p50Ms']:.1f}" for item in (one.summary() for one in (*tokens, *prompts))
     ]

@@ -31,7 +31,7 @@ from optimodel.api.steps import Step
 from optimodel.artifacts.manifest import scan
 from optimodel.recipes import identity
 from optimodel.worker import dataset, steps, system
-from optimodel.worker.answers import Answerer, session
+from optimodel.worker.answers import Answerer
 from optimodel.worker.latency import measure
 from optimodel.worker.source import weight_bytes
 
@@ -138,9 +138,8 @@ def quality(base: Any, best: Any) -> Quality:
 
 def speed(base: Path, best: Path, threads: int) -> Speed:
     """Latency of `best` against `base`, in turns."""
-    pair = [session(folder / "model.onnx", threads) for folder in (base, best)]
-    words = min(Answerer(folder, 1, Batching()).vocabulary for folder in (base, best))
-    (found,) = measure(*pair, [SHAPE], words, lambda _: None)
+    before, after = (Answerer(folder, threads, Batching()) for folder in (base, best))
+    (found,) = measure(before, after, [SHAPE], lambda _: None)
     speedups = sorted(1 / ratio for ratio in found.ratios)
     return Speed(median(found.candidate_ms), median(speedups), speedups[0], speedups[-1])
 

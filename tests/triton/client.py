@@ -24,8 +24,8 @@ def post(server: Server, document: object, model: str = "questions") -> tuple[in
         return error.code, json.loads(error.read() or b"{}")
 
 
-def text_request(texts: list[str]) -> dict[str, Any]:
-    return {"inputs": [{"name": "TEXT", "shape": [len(texts), 1], "datatype": "BYTES", "data": texts}]}
+def text_request(texts: list[str], name: str = "TEXT") -> dict[str, Any]:
+    return {"inputs": [{"name": name, "shape": [len(texts), 1], "datatype": "BYTES", "data": texts}]}
 
 
 def http(server: Server, texts: list[str], output: str = "EMBEDDING") -> np.ndarray:

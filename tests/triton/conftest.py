@@ -95,6 +95,12 @@ def generation() -> Path:
 
 
 @pytest.fixture(scope="session")
+def images() -> Path:
+    """A small model that labels images as an artifact folder."""
+    return _artifact("images")
+
+
+@pytest.fixture(scope="session")
 def reference() -> Callable[[Path, list[str]], list[list[float]]]:
     """The artifact's own answers, computed in another process without anything of ours."""
 

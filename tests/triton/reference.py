@@ -1,14 +1,17 @@
-"""The answers that the artifact gives in-process, each text alone and unpadded.
+"""The answers that the artifact gives in-process, each text alone and unpadded, or each image.
 
 `reference.py ARTIFACT TEXTS.json OUT.json`. Runs with the server's requirements. Shares no code with what is served.
 """
 
+import base64
+import io
 import json
 import sys
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
+from PIL import Image
 from tokenizers import Tokenizer
 
 
@@ -29,8 +32,27 @@ def continued(session: onnxruntime.InferenceSession, ids: list[int], ends: list[
     return found
 
 
+def labelled_images(artifact: Path, files: list[str]) -> list[list]:
+    """Of images in base64, at least 10 pixels high and wide: the middle 8 x 8 of what is 10 at its shorter edge."""
+    about = json.loads((artifact / "model.json").read_text())["image"]
+    session = onnxruntime.InferenceSession(str(artifact / "model.onnx"), providers=["CPUExecutionProvider"])
+    answers = []
+    for file in files:
+        image = Image.open(io.BytesIO(base64.b64decode(file))).convert("RGB")
+        shorter = min(image.size)
+        image = image.resize([int(10 * edge / shorter) for edge in image.size], Image.Resampling.BILINEAR)
+        left, top = ((edge - 8) // 2 for edge in image.size)
+        values = np.array(image)[top : top + 8, left : left + 8] / 255
+        values = (values - about["mean"]) / about["std"]
+        (logits,) = session.run(None, {"pixel_values": values.transpose(2, 0, 1)[None].astype(np.float32)})
+        answers.append(scores(logits[0]))
+    return answers
+
+
 def main(artifact: Path, texts: list[str]) -> list[list]:
     settings = json.loads((artifact / "model.json").read_text())
+    if settings["task"] == "ImageClassification":
+        return labelled_images(artifact, texts)
     tokenizer = Tokenizer.from_file(str(artifact / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.enable_truncation(settings["maxLength"])

@@ -39,6 +39,7 @@ FOREIGN = frozenset(
         "ErrImagePull",
         "FailureTarget",
         "AutoModel",
+        "AutoModelForImageClassification",
         "AutoModelForSequenceClassification",
         "AutoModelForTokenClassification",
         "ImagePullBackOff",

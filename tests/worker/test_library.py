@@ -11,7 +11,7 @@ import msgspec
 import pytest
 import yaml
 from tests import inputs
-from tests.worker import tiny
+from tests.worker import pictures, tiny
 
 from optimodel.api.contract import Result
 from optimodel.api.spec import Optimization, RecipeRef, RecipeSpec, Task
@@ -25,6 +25,7 @@ SOURCES = {
     "TextClassification": "classifier",
     "TokenClassification": "tagger",
     "TextGeneration": "decoder",
+    "ImageClassification": "pictures",
 }
 INVARIANT = {"cpu-int8-invariant", "cpu-small", "decoder-w4", "gpu-fp8"}
 """Recipes that promise answers independent of their batch."""
@@ -43,9 +44,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny.save_decoder(made / "decoder")
     chance = random.Random(5)
     rows = [{"text": f"{s} word{chance.randrange(90)}", "label": name} for name, s in LABELS.items() for _ in range(50)]
+    tiny.save_images(made / "pictures", pictures.LABELS)
     words = [{"tokens": row["text"].split()} for row in rows]
     words = [row | {"tags": ["word" if "word" in word else "other" for word in row["tokens"]]} for row in words]
-    for name, found in (("rows", rows), ("words", words)):
+    for name, found in (("rows", rows), ("words", words), ("pictures", pictures.fields(150))):
         (made / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found))
     (made / "store").mkdir()
     return made
@@ -59,7 +61,7 @@ def made(path: Path, task: Task, folder: Path, work: Path) -> Result:
     assert found.problems == ()
     trained = any(s.type == "FineTune" for s in found.optimization.steps)
     source = "encoder" if trained else SOURCES[task]
-    rows = "words" if task == "TokenClassification" else "rows"
+    rows = {"TokenClassification": "words", "ImageClassification": "pictures"}.get(task, "rows")
     data = (inputs.dataset(folder, file=f"{rows}.jsonl", split=inputs.PARTS),)
     steps, gates = found.optimization.steps, found.optimization.gates
     device = "TensorRT" if path.stem.startswith("gpu-") else None

@@ -53,13 +53,13 @@ def test_the_graph_reads_the_virtual_tokens_by_itself(kind, method, tmp_path, un
     room = {"roberta": 62, "distilbert": 64}[kind]
     assert answerer.description.max_length == subject.description["maxLength"] == room, "70 positions, 6 taken"
     longest = " ".join(f"word{n}" for n in range(100))
-    texts = batches.encode(subject.tokenizer, [*TEXTS, longest], room, 0)
+    texts = batches.encode(subject.processor, [*TEXTS, longest], room, 0)
     plain = prompts.without(subject.model)
     for place, text in enumerate([*TEXTS, longest]):
         batch = texts.batch([place])
         with torch.no_grad():
             expected = subject.answer(batch)[0].softmax(-1)[0].numpy()
-            alone = plain(input_ids=batch.ids, attention_mask=batch.mask).logits.softmax(-1)[0].numpy()
+            alone = plain(**batch.inputs).logits.softmax(-1)[0].numpy()
         np.testing.assert_allclose(answerer.alone(text), expected, atol=2e-5)
         assert abs(expected - alone).max() > 1e-4, "the virtual tokens count"
 
@@ -81,10 +81,10 @@ def test_hidden_states_and_perturbations_are_those_of_the_text(tmp_path, unprove
     for method, name in (("PromptTuning", "one"), ("PrefixTuning", "two")):
         (tmp_path / name).mkdir()
         _, subject = tuned("bert", method, tmp_path / name)
-        batch = batches.encode(subject.tokenizer, TEXTS, 64, 0, [[0], [1], [0]]).batch(range(3))
+        batch = batches.encode(subject.processor, TEXTS, 64, 0, [[0], [1], [0]]).batch(range(3))
         with torch.no_grad():
             answers, states = subject.answer(batch, hidden=True)
-        assert answers.shape == (3, 2) and {state.shape for state in states} == {(*batch.ids.shape, 32)}
+        assert answers.shape == (3, 2) and {state.shape for state in states} == {(*batch.inputs["input_ids"].shape, 32)}
         adversarial.hardened(subject, losses.hard(subject), 0.1, 1.0)(batch).backward()
         assert bool(subject.model.tokens.grad.any())
 
@@ -98,10 +98,10 @@ def test_a_student_reads_no_virtual_tokens(tmp_path, unproven):
     assert prompts.count(tmp_path / "student") == 0
     student = folders.open_folder(tmp_path / "student", "TextClassification", context)
     assert student.description["maxLength"] == 70
-    batch = batches.encode(subject.tokenizer, [row.text for row in ROWS], 64, 0).batch(range(24))
+    batch = batches.encode(subject.processor, [row.text for row in ROWS], 64, 0).batch(range(24))
     with torch.no_grad():
         taught, teacher = (s.answer(batch)[0].softmax(-1) for s in (student, subject))
-        body = prompts.without(subject.model)(input_ids=batch.ids, attention_mask=batch.mask).logits.softmax(-1)
+        body = prompts.without(subject.model)(**batch.inputs).logits.softmax(-1)
     assert abs(taught - teacher).mean() < 0.5 * abs(body - teacher).mean()
 
 
@@ -115,7 +115,7 @@ def test_questions_are_told_apart_by_what_the_tokens_learnt(tmp_path, unproven):
 
     def share(subject):
         labels = [[names.index(row.label)] for row in rows[320:]]
-        texts = batches.encode(subject.tokenizer, [row.text for row in rows[320:]], 32, 0, labels)
+        texts = batches.encode(subject.processor, [row.text for row in rows[320:]], 32, 0, labels)
         subject.model.eval()
         with torch.no_grad():
             return sum(int((subject.answer(b)[0].argmax(-1) == b.labels).sum()) for b in texts.in_order(50)) / 400

@@ -41,7 +41,7 @@ def pruned(settings, source, folder, task="TextClassification", rows=None):
 def answers(folder, task="TextClassification"):
     """Answers to texts of its own."""
     subject = folders.open_folder(folder, task, tiny.context(task, folder))
-    texts = batches.encode(subject.tokenizer, [row.text for row in questions(60, seed=5)], 64, 0)
+    texts = batches.encode(subject.processor, [row.text for row in questions(60, seed=5)], 64, 0)
     with torch.no_grad():
         return subject.answer(texts.batch(range(60)))[0]
 
@@ -228,7 +228,7 @@ def check_trimmed(source, out, used, others):
     found = []
     for folder in (source, out):
         subject = folders.open_folder(folder, "TextEmbedding", tiny.context("TextEmbedding", out))
-        texts = batches.encode(subject.tokenizer, used, 64, int(subject.description["padTokenId"]))
+        texts = batches.encode(subject.processor, used, 64, int(subject.description["padTokenId"]))
         with torch.no_grad():
             found.append(subject.answer(texts.batch(range(len(used))))[0].numpy())
     assert cosines(*found).min() > 0.99999

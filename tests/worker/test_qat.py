@@ -82,7 +82,7 @@ def test_it_rounds_as_the_quantised_graph_does(source, graph, method, tmp_path):
     answerer = Answerer(folder, 1, Batching(length_buckets=(16,)))
     exact = answers(graph, [text[0].text])[0]
     subject = folders.open_folder(source, "TextEmbedding", context(tmp_path))
-    inputs = {name: torch.tensor(value) for name, value in answerer.encode([text[0].text]).items()}
+    inputs = {name: torch.tensor(value) for name, value in answerer.front.encode([text[0].text]).items()}
     with torch.no_grad(), rounding(subject.model, wanted):
         hidden = subject.model(**inputs).last_hidden_state
         found = folders.pooled(hidden, inputs["attention_mask"], subject.description)[0].numpy()

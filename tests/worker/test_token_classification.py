@@ -77,7 +77,7 @@ def test_the_graph_answers_each_word_as_transformers_does(tmp_path):
     for text in TEXTS[:3]:
         np.testing.assert_allclose(answerer.alone(text), expected(source, text), atol=2e-5)
     assert answerer.description.labels == tuple(LABELS)
-    public = answerer.public(answerer.run(answerer.encode(TEXTS)))
+    public = answerer.public(answerer.run(answerer.front.encode(TEXTS)))
     assert public["LABEL"].shape == public["SCORE"].shape == (5, 40)
     assert [sum(label != b"" for label in row) for row in public["LABEL"]] == [5, 1, 5, 0, 40]
     assert batch_invariance(answerer) > 0.99999

@@ -244,7 +244,7 @@ def test_adversarial_training_withstands_more(tmp_path, unproven):
         assert found["after"]["attacked"] <= found["after"]["accuracy"]
         subject = folders.open_folder(tmp_path / weight / "out", "TextClassification", context)
         numbers = [[["book", "place"].index(row.label)] for row in rows]
-        texts = batches.encode(subject.tokenizer, [row.text for row in rows], 64, 0, numbers)
+        texts = batches.encode(subject.processor, [row.text for row in rows], 64, 0, numbers)
         clean, attacked[weight] = adversarial.accuracy(subject, texts.in_order(50), losses.hard(subject), 0.15)
         assert clean > 0.97
     assert attacked["1"] > attacked["0"] + 0.03
@@ -278,7 +278,7 @@ def test_a_student_comes_closer_to_its_teacher(kind, task, tmp_path, unproven):
         answers = []
         for folder in (source, tmp_path / rate / "out"):
             subject = folders.open_folder(folder, task, context)
-            texts = batches.encode(subject.tokenizer, [r.text for r in questions(40, seed=1)], 64, 0)
+            texts = batches.encode(subject.processor, [r.text for r in questions(40, seed=1)], 64, 0)
             with torch.no_grad():
                 answers.append(subject.answer(texts.batch(range(40)))[0])
         apart[rate] = float(
@@ -340,7 +340,7 @@ def test_states_of_hidden_layers_are_the_layers_own(tmp_path):
     seen = []
     for layer in families.layers(subject.model):
         layer.register_forward_hook(lambda m, i, o: seen.append(o))
-    texts = batches.encode(subject.tokenizer, [r.text for r in questions(8)], 64, 0)
+    texts = batches.encode(subject.processor, [r.text for r in questions(8)], 64, 0)
     with torch.no_grad():
         _, states = subject.answer(texts.batch(range(8)), hidden=True)
     assert len(states) == len(seen) == 2

@@ -12,6 +12,10 @@ from transformers import (
     BertForSequenceClassification,
     BertForTokenClassification,
     BertModel,
+    DeiTConfig,
+    DeiTForImageClassification,
+    DeiTImageProcessorPil,
+    DeiTModel,
     DistilBertConfig,
     DistilBertForSequenceClassification,
     DistilBertForTokenClassification,
@@ -23,6 +27,10 @@ from transformers import (
     RobertaForSequenceClassification,
     RobertaForTokenClassification,
     RobertaModel,
+    ViTConfig,
+    ViTForImageClassification,
+    ViTImageProcessorPil,
+    ViTModel,
 )
 
 from optimodel.api.spec import Accelerator, Task
@@ -52,6 +60,10 @@ KINDS = {
 }
 
 
+IMAGE_KINDS = {
+    "vit": (ViTConfig, ViTModel, ViTForImageClassification, ViTImageProcessorPil),
+    "deit": (DeiTConfig, DeiTModel, DeiTForImageClassification, DeiTImageProcessorPil),
+}
 TAGGERS = {
     "bert": BertForTokenClassification,
     "roberta": RobertaForTokenClassification,
@@ -122,6 +134,25 @@ def save_decoder(folder: Path, texts: Sequence[str] = (), *, steps: int = 0) -> 
         optimizer.step()
     model.eval().save_pretrained(folder)
     fast.save_pretrained(folder)
+    return folder
+
+
+def save_images(folder: Path, labels: list[str] | None = None, kind: str = "vit", size: int = 16) -> Path:
+    """A tiny model of images of `size` x `size` in patches of 4, or with `labels` a classifier of them, and its processor."""
+    config_type, body, classifier, processor = IMAGE_KINDS[kind]
+    torch.manual_seed(3)
+    config = config_type(**BIG, image_size=size, patch_size=4)
+    if labels:
+        config.id2label = dict(enumerate(labels))
+        config.label2id = {name: number for number, name in enumerate(labels)}
+        config.num_labels = len(labels)
+    model = (classifier if labels else body)(config).eval()
+    with torch.no_grad():
+        for value in model.parameters():
+            value.mul_(3.0) if value.dim() == 2 else None
+    model.save_pretrained(folder)
+    edges = {"height": size, "width": size}
+    processor(size=edges, crop_size=edges).save_pretrained(folder)
     return folder
 
 

@@ -30,7 +30,7 @@ def learn(found: peers.Peers, folder: Path, die: int) -> list[float]:
     model.register_module("unused", torch.nn.Linear(2, 2))
 
     def loss(batch):
-        return torch.nn.functional.cross_entropy(model[2](model[1](model[0](batch.ids))), batch.labels)
+        return torch.nn.functional.cross_entropy(model[2](model[1](model[0](batch.inputs["input_ids"]))), batch.labels)
 
     def report(percent, word):
         if die and f" step {die} " in word:

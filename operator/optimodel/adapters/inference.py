@@ -11,7 +11,6 @@ from .polling import PodHttp, Unknown
 
 RETRY = 0.5
 """Seconds between questions until the answer is right."""
-INPUT = "TEXT"
 
 
 def compare(answer: dict[str, Any], target: ProbeTarget) -> ProbeResult:
@@ -36,7 +35,7 @@ def compare(answer: dict[str, Any], target: ProbeTarget) -> ProbeResult:
 
 def question(target: ProbeTarget) -> list[dict[str, Any]]:
     """The inputs that the golden answer belongs to."""
-    text = {"name": INPUT, "datatype": "BYTES", "shape": [1, 1], "data": [target.golden_text]}
+    text = {"name": target.input, "datatype": "BYTES", "shape": [1, 1], "data": [target.golden_text]}
     length = {"name": "MAX_TOKENS", "datatype": "INT32", "shape": [1, 1], "data": [target.max_tokens]}
     return [text, length] if target.max_tokens else [text]
 

@@ -13,14 +13,18 @@ from .sources import Artifacts, Dataset, Source
 from .steps import Step
 from .struct import Struct
 
-Task = Literal["TextEmbedding", "TextClassification", "TokenClassification", "TextGeneration"]
-"""What the model answers: a sentence vector, scores over labels, a label for each word, or the text that follows."""
+Task = Literal["TextEmbedding", "TextClassification", "TokenClassification", "TextGeneration", "ImageClassification"]
+"""What the model answers: a sentence vector, scores over labels, a label for each word, the text that follows, or scores over labels
+of an image."""
 
-LABELLED: frozenset[Task] = frozenset({"TextClassification", "TokenClassification"})
+LABELLED: frozenset[Task] = frozenset({"TextClassification", "TokenClassification", "ImageClassification"})
 """Tasks that answer with labels: they can learn labels, and be right or wrong."""
 
 GENERATING: frozenset[Task] = frozenset({"TextGeneration"})
 """Tasks of decoders: they write token after token, from a cache of what they read."""
+
+IMAGES: frozenset[Task] = frozenset({"ImageClassification"})
+"""Tasks that are asked about images; the others are about texts."""
 
 Metric = Literal[
     "CosineMean",
@@ -43,7 +47,7 @@ Metric = Literal[
 
 
 class Shape(Struct, frozen=True):
-    """A workload shape at which latency is measured."""
+    """A workload shape at which latency is measured. Images are all of one size: of these only the batch sizes count."""
 
     batch_size: int = 1
     sequence_length: int = 32

@@ -115,8 +115,8 @@ Settings: TypeAlias = Mapping[str, Any]
 
 
 def answer(settings: Settings, tensors: Mapping[str, Array]) -> Array:
-    """What the model says: vectors [texts, size], scores [texts, labels] or of words [texts, words, labels]. `tensors`
-    are the graph's output and the tokenizer's tensors by name."""
+    """What the model says: vectors [texts, size], scores [texts or images, labels] or of words [texts, words, labels].
+    `tensors` are the graph's output and the front's tensors by name."""
     return _TASKS[settings["task"]][0](settings, tensors)
 
 
@@ -144,12 +144,14 @@ def _labelled_words(settings: Settings, scores: Array) -> dict[str, Array]:
 
 _Answer: TypeAlias = Callable[[Settings, Mapping[str, Array]], Array]
 _Outputs: TypeAlias = Callable[[Settings, Array], dict[str, Array]]
+_CLASSIFIED: tuple[_Answer, _Outputs] = (
+    lambda settings, tensors: softmax(tensors["logits"]),
+    lambda settings, found: {"SCORES": found, "LABEL": _best(settings, found)[:, None]},
+)
 _TASKS: dict[str, tuple[_Answer, _Outputs]] = {
     "TextEmbedding": (_vectors, lambda settings, found: {"EMBEDDING": found}),
-    "TextClassification": (
-        lambda settings, tensors: softmax(tensors["logits"]),
-        lambda settings, found: {"SCORES": found, "LABEL": _best(settings, found)[:, None]},
-    ),
+    "TextClassification": _CLASSIFIED,
+    "ImageClassification": _CLASSIFIED,
     "TokenClassification": (
         lambda settings, tensors: word_scores(tensors["logits"], tensors["word_tokens"]),
         _labelled_words,

@@ -1,8 +1,8 @@
 """One real inference, asked of the Triton in the same pod: exit status 0 for a sensible answer, else 1 with the reason.
 
 Usage: `python3 -S -E probe.py [GOLDEN] [PORT]`. GOLDEN is JSON {"text", "output", "head", "tolerance"} (an empty string
-means none): the answer's first values must match it. The settings beside this file name the model, its outputs and
-their sizes, and what else is asked. Standard library only: it runs every few seconds.
+means none): the answer's first values must match it. The settings beside this file name the model, its input and what
+to ask it without one, what else is asked, its outputs and their sizes. Standard library only: it runs every few seconds.
 """
 
 import json
@@ -12,11 +12,11 @@ import sys
 TIMEOUT_S = 4.0
 
 
-def ask(model, text, port, inputs):
+def ask(model, name, text, port, more):
     """The outputs by name, as flat lists. Raises `OSError` or `ValueError`. By hand over a socket: `http.client` takes
     several times the CPU of the whole probe to import."""
-    given = {"name": "TEXT", "shape": [1, 1], "datatype": "BYTES", "data": [text]}
-    body = json.dumps({"inputs": [given, *inputs]}).encode()
+    given = {"name": name, "shape": [1, 1], "datatype": "BYTES", "data": [text]}
+    body = json.dumps({"inputs": [given, *more]}).encode()
     head = f"POST /v2/models/{model}/infer HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
     head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     with socket.create_connection(("127.0.0.1", port), TIMEOUT_S) as connection:
@@ -56,8 +56,9 @@ def main(arguments):
             settings = json.load(handle)
         golden = json.loads(arguments[0]) if arguments and arguments[0] else None
         port = int(arguments[1]) if len(arguments) > 1 else 8000
-        text = golden["text"] if golden else "ready?"
-        judge(ask(settings["model"], text, port, settings["inputs"]), settings["outputs"], golden)
+        text = golden["text"] if golden else settings["question"]
+        answer = ask(settings["model"], settings["input"], text, port, settings["inputs"])
+        judge(answer, settings["outputs"], golden)
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         print(f"no answer: {type(error).__name__}: {error}", file=sys.stderr)
         return 1

@@ -176,6 +176,7 @@ def _targets(s: Snapshot, hash: str, artifact: Artifact) -> list[ProbeTarget]:
     golden = artifact.golden
     if golden is None:
         return []
+    asked = artifact.inputs[0].name if artifact.inputs else "TEXT"
     return [
         ProbeTarget(
             pods.uid(p),
@@ -186,6 +187,7 @@ def _targets(s: Snapshot, hash: str, artifact: Artifact) -> list[ProbeTarget]:
             golden.head,
             golden.tolerance,
             golden.max_tokens,
+            asked,
         )
         for p in serving_pods(s, hash)
         if pods.is_ready(p) and (url := pods.address(p, HTTP_PORT))

@@ -50,6 +50,7 @@ class ProbeTarget:
     tolerance: str
     max_tokens: int = 0
     """How long the answer may be, where a model writes it; 0 = not said."""
+    input: str = "TEXT"
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..api.durations import seconds
-from ..api.spec import EVALUATE
+from ..api.spec import EVALUATE, IMAGES, Batching
 from ..recipes import rules, search, trains
 from ..resources.routes import kinds
 from .revise import Target, problems
@@ -49,6 +49,9 @@ def _refusals(s: Snapshot) -> Iterator[Refusal]:
             "write the steps, or name a recipe such as gpu-fp8."
         )
         yield Refusal("AutoNotForDevice", text)
+    if s.spec.task in IMAGES and s.spec.serving.batching.length_buckets != Batching().length_buckets:
+        text = "spec.serving.batching.lengthBuckets are lengths of texts, and images are all of one size. Remove them."
+        yield Refusal("SettingUnused", text)
     yield from _durations(s)
     yield from _router(s)
     yield from _runtime(s)

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 
 from optimodel.api.sources import Dataset
-from optimodel.api.spec import GENERATING, LABELLED, Gate, Target, Task
+from optimodel.api.spec import GENERATING, IMAGES, LABELLED, Gate, Target, Task
 from optimodel.api.steps import Prune, Quantize, Step, StepType
 
-from . import devices, settings
+from . import devices, images, settings
 from .data import gate_dataset, known, overlap, read_by, references
 from .problem import Problem, decimal
 
@@ -33,7 +33,7 @@ TEXT_METRICS = frozenset({"Perplexity", "PerplexityRatio", "NextTokenAgreement"}
 """Metrics of models that write text."""
 
 DATA_METRICS = COSINES | LABEL_METRICS | TEXT_METRICS
-"""Metrics that are measured on held-out text."""
+"""Metrics that are measured on held-out data."""
 
 _LABELLED, _GENERATING = (" or ".join(sorted(tasks)) for tasks in (LABELLED, GENERATING))
 HIGHER_IS_BETTER = (DATA_METRICS | {"BatchInvariance"}) - {"Perplexity", "PerplexityRatio"}
@@ -135,6 +135,8 @@ def _for(task: Task, step: Step, data: Sequence[Dataset], target: Target) -> Ite
             f"Step {step.name!r}: {step.type} is not made for a {task} model, which has {able}. Remove the step, and quantize "
             "to fewer bits instead.",
         )
+    if task in IMAGES:
+        yield from images.check(step)
     yield from devices.check(step, target)
     for name in references(step):
         if name not in known(data):
@@ -193,7 +195,7 @@ def _gate_data(gate: Gate, data: Sequence[Dataset]) -> Iterator[Problem]:
         have = f"has: {', '.join(known(data))}" if data else "has no dataset"
         yield Problem(
             "GateDataMissing",
-            f"Gate {gate.name!r} measures {gate.metric} on held-out text, but spec.data {have}. "
+            f"Gate {gate.name!r} measures {gate.metric} on held-out data, but spec.data {have}. "
             "Name one in the gate's `data`.",
         )
 

@@ -24,21 +24,22 @@ class Placement:
     accelerator: Accelerator | None = None
     half: bool = False
 
-    def config(self, inputs: Sequence[str], batch: int, lengths: Sequence[int]) -> dict[str, Any]:
-        """The core's instances, execution accelerators and parameters. `lengths` of its `inputs` ascend."""
+    def config(self, inputs: Sequence[str], batch: int, shapes: Sequence[tuple[int, ...]]) -> dict[str, Any]:
+        """The core's instances, execution accelerators and parameters. `shapes` of one row of its `inputs`
+        ascend."""
         parameters = {"parameters": {"intra_op_thread_count": {"stringValue": str(self.threads)}}}
         if self.accelerator is None:
             return {"instanceGroup": CPU, **parameters}
-        chosen = [self._tensorrt(inputs, batch, lengths), CUDA] if self.accelerator == "TensorRT" else [CUDA]
+        chosen = [self._tensorrt(inputs, batch, shapes), CUDA] if self.accelerator == "TensorRT" else [CUDA]
         accelerators = {"executionAccelerators": {"gpuExecutionAccelerator": chosen}}
         return {"instanceGroup": GPU, "optimization": accelerators, **parameters}
 
-    def _tensorrt(self, inputs: Sequence[str], batch: int, lengths: Sequence[int]) -> dict[str, Any]:
+    def _tensorrt(self, inputs: Sequence[str], batch: int, shapes: Sequence[tuple[int, ...]]) -> dict[str, Any]:
         """One engine for every shape that is served: without these bounds each new one would build another."""
-        shapes = {"min": (1, lengths[0]), "opt": (batch, lengths[len(lengths) // 2]), "max": (batch, lengths[-1])}
+        bounds = {"min": (1, *shapes[0]), "opt": (batch, *shapes[len(shapes) // 2]), "max": (batch, *shapes[-1])}
         profile = {
-            f"trt_profile_{bound}_shapes": ",".join(f"{name}:{rows}x{length}" for name in inputs)
-            for bound, (rows, length) in shapes.items()
+            f"trt_profile_{bound}_shapes": ",".join(f"{name}:{'x'.join(map(str, dims))}" for name in inputs)
+            for bound, dims in bounds.items()
         }
         parameters = {
             "precision_mode": "FP16" if self.half else "FP32",

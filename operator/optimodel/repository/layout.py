@@ -14,8 +14,8 @@ from .. import backends
 from ..api.spec import GENERATING, LABELLED, Accelerator, Batching
 from . import generation
 from .accelerators import Placement
-from .models import Description, configs, interface, lengths, tokenized
-from .tasks import SERVED
+from .models import Description, configs, encoded, front_name, interface, lengths
+from .tasks import IMAGE, SERVED
 
 PROBE = "probe.py"
 """The probe script, relative to the repository's root. A file: Triton takes every folder there for a model."""
@@ -51,6 +51,10 @@ def describe(artifact: Path) -> Description:
         raise ValueError("model.json: a graph with logits needs labels")
     if description.output == "last_hidden_state" and description.hidden_size < 1:
         raise ValueError("model.json: a graph with last_hidden_state needs hiddenSize")
+    if (description.image is None) == (SERVED[description.task].front is IMAGE):
+        raise ValueError(f"model.json: {description.task} and `image` do not belong together")
+    if description.image is None and description.max_length < 1:
+        raise ValueError("model.json: a graph that reads texts needs maxLength")
     if description.output != SERVED[description.task].output:
         raise ValueError(f"model.json: {description.task} cannot be answered from {description.output}")
     return description
@@ -63,7 +67,8 @@ def write(artifact: Path, settings: Settings, out: Path) -> None:
     as described, `OSError` for the disk.
     """
     description = describe(artifact)
-    for name in ("model.onnx", "tokenizer.json"):
+    front = SERVED[description.task].front
+    for name in ("model.onnx", *front.files):
         if not (artifact / name).is_file():
             raise ValueError(f"{name} is missing from the artifact")
     model, threads = settings.model, settings.threads or cpus()
@@ -75,39 +80,50 @@ def write(artifact: Path, settings: Settings, out: Path) -> None:
     if description.task in GENERATING:
         _write_generator(artifact, description, threads, out / model / "1")
     else:
-        _link(artifact / "model.onnx", out / f"{model}-core" / "1" / "model.onnx")
-        _write_tokenizer(artifact, description, settings, out / f"{model}-tokenizer" / "1")
-        _write_python("head", json.loads(msgspec.json.encode(description)), out / f"{model}-head" / "1")
+        _write_ensemble(artifact, description, settings, out)
     _write_probe(model, description, out)
 
 
 def _write_generator(artifact: Path, description: Description, threads: int, folder: Path) -> None:
-    _write_python("generator", json.loads(msgspec.json.encode(description)) | {"threads": threads}, folder)
+    _write_python("generator", "arithmetic.py", msgspec.to_builtins(description) | {"threads": threads}, folder)
     shutil.copyfile(BACKENDS / "generation.py", folder / "generation.py")
     for name in ("model.onnx", "tokenizer.json"):
         _link(artifact / name, folder / name)
 
 
-def _write_tokenizer(artifact: Path, description: Description, settings: Settings, folder: Path) -> None:
+def _write_ensemble(artifact: Path, description: Description, settings: Settings, out: Path) -> None:
+    model, front = settings.model, SERVED[description.task].front
+    _link(artifact / "model.onnx", out / f"{model}-core" / "1" / "model.onnx")
+    folder = out / front_name(model, description) / "1"
+    _write_python(front.backend, front.module, _front(description, settings), folder)
+    for name in front.files:
+        _link(artifact / name, folder / name)
+    _write_python("head", "arithmetic.py", msgspec.to_builtins(description), out / f"{model}-head" / "1")
+
+
+def _front(description: Description, settings: Settings) -> dict[str, Any]:
+    """What the model before the graph has to know."""
+    if description.image is not None:
+        return {"image": msgspec.to_builtins(description.image), "output": description.inputs[0]}
     sizes = lengths(settings.batching.length_buckets, description.max_length)
-    values = {"outputs": tokenized(description), "lengths": sizes, "padTokenId": description.pad_token_id}
-    _write_python("tokenizer", values, folder)
-    _link(artifact / "tokenizer.json", folder / "tokenizer.json")
+    return {"outputs": encoded(description), "lengths": sizes, "padTokenId": description.pad_token_id}
 
 
-def _write_python(kind: str, settings: dict[str, Any], folder: Path) -> None:
+def _write_python(kind: str, module: str, settings: dict[str, Any], folder: Path) -> None:
     shutil.copyfile(BACKENDS / kind / "model.py", folder / "model.py")
-    shutil.copyfile(BACKENDS / "arithmetic.py", folder / "arithmetic.py")
+    shutil.copyfile(BACKENDS / module, folder / module)
     (folder / "settings.json").write_text(json.dumps(settings))
 
 
 def _write_probe(model: str, description: Description, out: Path) -> None:
     _, outputs = interface(description)
+    front = SERVED[description.task].front
     sizes = {tensor.name: tensor.dims[0] for tensor in outputs}
+    settings: dict[str, Any] = {"model": model, "input": front.input.name, "question": front.question, "outputs": sizes}
     script = out / PROBE
     shutil.copyfile(BACKENDS / "probe.py", script)
-    values = {"model": model, "outputs": sizes, "inputs": generation.PROBE if description.task in GENERATING else []}
-    script.with_suffix(".json").write_text(json.dumps(values))
+    settings["inputs"] = generation.PROBE if description.task in GENERATING else []
+    script.with_suffix(".json").write_text(json.dumps(settings))
 
 
 def _link(source: Path, target: Path) -> None:

@@ -1,10 +1,10 @@
-"""An artifact's own answers, computed as they are served: the same tokenizer, padding and head around the same graph."""
+"""An artifact's own answers, computed as they are served: the same front and head around the same graph."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -14,9 +14,8 @@ from optimodel import repository
 from optimodel.api.spec import GENERATING, Accelerator, Batching
 from optimodel.backends import arithmetic
 
-Array: TypeAlias = Any
-"""A numpy array; its shape is in the docstrings."""
-
+from . import fronts
+from .fronts import Array
 
 PROVIDERS: Mapping[Accelerator, tuple[str, ...]] = {
     "CUDA": ("CUDAExecutionProvider",),
@@ -61,26 +60,15 @@ class Answerer:
         self.session = session(folder / "model.onnx", threads, accelerator)
         self.threads, self.accelerator = threads, accelerator
         self._settings = msgspec.to_builtins(self.description)
-        self._lengths = repository.lengths(batching.length_buckets, self.description.max_length)
-        self._tokenizer = arithmetic.load_tokenizer(str(folder / "tokenizer.json"), self.description.max_length)
+        self.front = fronts.of(folder, self.description, batching.length_buckets)
 
     @property
     def at_home(self) -> bool:
         """Whether it runs where it will be served, so that its speed tells something."""
         return runs_on(self.session, self.accelerator)
 
-    @property
-    def vocabulary(self) -> int:
-        """Token ids are below this."""
-        return int(self._tokenizer.get_vocab_size())
-
-    def encode(self, texts: Sequence[str]) -> dict[str, Array]:
-        """What the tokenizer gives for one batch, padded to one bucket."""
-        d = self.description
-        return arithmetic.encode(self._tokenizer, texts, repository.tokenized(d), self._lengths, d.pad_token_id)
-
     def run(self, inputs: dict[str, Array]) -> Array:
-        """Answers (vectors, or scores of texts or of their words) for encoded texts."""
+        """Answers (vectors, or scores of texts, of their words or of images) to what the front encoded."""
         (raw,) = self.session.run(None, {name: inputs[name] for name in self.description.inputs})
         return arithmetic.answer(self._settings, inputs | {self.description.output: raw})
 
@@ -88,9 +76,9 @@ class Answerer:
         """Answers as the tensors that are served, by name."""
         return arithmetic.outputs(self._settings, answers)
 
-    def alone(self, text: str) -> Array:
-        """The answer to one text in a batch of its own."""
-        answer: Array = self.run(self.encode([text]))[0]
+    def alone(self, question: str) -> Array:
+        """The answer to one question in a batch of its own."""
+        answer: Array = self.run(self.front.encode([question]))[0]
         return answer
 
 

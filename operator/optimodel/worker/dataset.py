@@ -1,4 +1,4 @@
-"""Texts and labels of a dataset: read, split into parts that share nothing, and sampled."""
+"""Rows of a dataset: read, split into parts that share nothing, and sampled."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from optimodel.api.sources import Dataset, Split
 from optimodel.artifacts import UnsafePath, open_prefix
 from optimodel.artifacts.errors import translated
 from optimodel.artifacts.manifest import safe
-from optimodel.backends.arithmetic import MAX_TEXT_BYTES
 
 from . import formats
 from .errors import Failure, naming
@@ -126,17 +125,6 @@ def _rows(data: bytes, dataset: Dataset, reader: Reader) -> Iterator[Row]:
             fields = f"{dataset.text_field!r} and {dataset.label_field!r}"
             message = f"Dataset {dataset.name!r}, {where}: {fields} are not {reader.wanted}, in UTF-8."
             raise Failure("DataInvalid", f"{message} Mend it, or set textField and labelField.")
-        _check_text(row.text, row.label, where, dataset.name)
+        if why := reader.trouble(row):
+            raise Failure("DataInvalid", f"Dataset {dataset.name!r}, {where}: {why}")
         yield row
-
-
-def _check_text(text: str, label: object, where: str, name: str) -> None:
-    """Whether a text can be learnt from and answered. Raises `Failure`."""
-    why = "" if text.strip() else "the text is empty. Remove it."
-    try:
-        if len(f"{label} {text}".encode()) > MAX_TEXT_BYTES:
-            why = f"the text has more than {MAX_TEXT_BYTES >> 20} MiB. Cut it."
-    except UnicodeEncodeError:
-        why = "a \\ud800 to \\udfff without its other half is no character. Write the text in UTF-8."
-    if why:
-        raise Failure("DataInvalid", f"Dataset {name!r}, {where}: {why}")

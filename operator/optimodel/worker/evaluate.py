@@ -1,4 +1,4 @@
-"""Evidence: the candidate against its fp32 baseline on held-out text, size, latency and batch invariance."""
+"""Evidence: the candidate against its fp32 baseline on held-out data, size, latency and batch invariance."""
 
 from __future__ import annotations
 
@@ -9,31 +9,20 @@ from statistics import median
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from optimodel.api.contract import Figures, Golden
 from optimodel.api.spec import Shape
 from optimodel.recipes.gates import Key, Measurement, Observed, decimal
 
 from . import quality, writer
-from .answers import Answerer, Array, cosines
+from .answers import Answerer, cosines
+from .fronts import Array
 from .latency import Latency, measure
 from .rows import Row
 from .writer import Writer
 
 INVARIANT = 0.9999
 """Smallest cosine at which an answer counts as independent of its batch neighbours."""
-PROBES = (
-    "What is the capital of Peru?",
-    "yes",
-    "Who wrote the first modern novel, and in which language was it written before it was translated into English?",
-    "How far is it from Denver to Aspen?",
-    "The quick brown fox jumps over the lazy dog near the river bank on a quiet Sunday morning.",
-    "12345 67890",
-    "Name a fish.",
-    "Das Wetter ist heute schön, aber morgen soll es regnen.",
-)
-"""Texts of mixed lengths for batch invariance and golden answers: always measured, data or not."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +44,7 @@ def evaluate(
     report: Callable[[int, str], None],
 ) -> Evidence:
     """Measure everything about `best` against `base`; the latency only where both run on what will serve them. `report` gets
-    percent by sentences (the first 80), then by shapes. Raises `Failure`."""
+    percent by rows (the first 80), then by shapes. Raises `Failure`."""
     measurements: dict[Key, Observed] = {("SizeRatio", None): Measurement("Exact", (size_ratio,))}
     details: dict[str, Any] = {"sizeRatio": size_ratio, "threads": best.threads, "data": {}}
     figures = Figures(size_ratio=decimal(size_ratio))
@@ -81,7 +70,7 @@ def evaluate(
 
 
 def _told(report: Callable[[int, str], None], done: int, total: int, number: int) -> None:
-    report(80 * (done + number) // total, f"{done + number} of {total} sentences")
+    report(80 * (done + number) // total, f"{done + number} of {total} rows")
 
 
 def _told_latency(report: Callable[[int, str], None], total: int, number: int) -> None:
@@ -111,33 +100,32 @@ def _answers(
 
 
 def batch_invariance(answerer: Answerer) -> float:
-    """The smallest cosine between an answer alone and the same answer, padded alike, among neighbours of other lengths."""
-    inputs = answerer.encode(PROBES)
+    """The smallest cosine between an answer alone and the same answer, padded alike, among other neighbours."""
+    inputs = answerer.front.encode(answerer.front.probes)
     together = answerer.run(inputs)
-    alone = np.concatenate([answerer.run({k: v[i : i + 1] for k, v in inputs.items()}) for i in range(len(PROBES))])
+    alone = [answerer.run({k: v[i : i + 1] for k, v in inputs.items()})[0] for i in range(len(together))]
     return float(cosines(together, alone).min())
 
 
 def golden(answerer: Answerer) -> Golden:
     """The remembered answer of an artifact: the first eight values of its first output, padded as served; of one that writes,
     the first tokens."""
+    probes = answerer.front.probes
     if isinstance(answerer, Writer):
-        return answerer.golden(PROBES)
-    output, values = next(iter(answerer.public(answerer.alone(PROBES[0])[None]).items()))
-    return Golden(PROBES[0], output, tuple(f"{value:.6f}" for value in values[0][:8]))
+        return answerer.golden(probes)
+    output, values = next(iter(answerer.public(answerer.alone(probes[0])[None]).items()))
+    return Golden(probes[0], output, tuple(f"{value:.6f}" for value in values[0][:8]))
 
 
 def _latency(
     base: Answerer, best: Answerer, shapes: Sequence[Shape], report: Callable[[int, str], None]
 ) -> tuple[list[Latency], list[Latency]]:
     """Of an answer at each shape; of a decoder, of the next token behind each, and of the prompt itself."""
-    fitting = [s for s in shapes if s.sequence_length <= base.description.max_length]
+    fitting = base.front.shapes(shapes)
     done = partial(_told_latency, report, len(fitting))
-    vocabulary = min(base.vocabulary, best.vocabulary)  # a pruned one knows fewer tokens
-    both = base.session, best.session
     if isinstance(base, Writer):
-        return measure(*both, fitting, vocabulary, done, next_token=True), measure(*both, fitting, vocabulary)
-    return measure(*both, fitting, vocabulary, done), []
+        return measure(base, best, fitting, done, next_token=True), measure(base, best, fitting)
+    return measure(base, best, fitting, done), []
 
 
 def _latency_measurements(latencies: Sequence[Latency]) -> list[tuple[Any, Measurement]]:

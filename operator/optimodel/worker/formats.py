@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from optimodel.api.sources import Dataset
 
 from .errors import Failure
-from .rows import STANDARD
+from .rows import IMAGE, STANDARD
 
 Placed: TypeAlias = Iterator[tuple[str, Any]]
 """Where a row is, such as `line 3`, and its fields; None for a line that cannot be read."""
@@ -57,7 +57,7 @@ def _parquet(data: bytes, dataset: Dataset) -> Placed:
     """Rows of the columns that a row may be read from, a batch at a time."""
     from arro3.io import read_parquet
 
-    wanted = {*STANDARD.values(), dataset.text_field, dataset.label_field}
+    wanted = {*STANDARD.values(), IMAGE, dataset.text_field, dataset.label_field}
     number, unpacked = 0, 0
     try:
         for batch in read_parquet(io.BytesIO(data)):

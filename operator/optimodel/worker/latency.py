@@ -14,6 +14,9 @@ from optimodel.api.spec import Shape
 from optimodel.backends.generation import PAST
 from optimodel.recipes.gates import quantile
 
+from .answers import Answerer
+from .fronts import Array
+
 BLOCKS = 9
 RUNS, MIN_RUNS, BLOCK_S = 15, 3, 1.0
 """Runs of a block, cut short after a second."""
@@ -21,7 +24,7 @@ RUNS, MIN_RUNS, BLOCK_S = 15, 3, 1.0
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds at one shape. `ratios` are candidate p50 / baseline p50, one for each pair of blocks."""
+    """Milliseconds at one shape, of images a batch size. `ratios` are candidate p50 / baseline p50, one for each pair of blocks."""
 
     shape: Shape
     baseline_ms: tuple[float, ...]
@@ -33,7 +36,7 @@ class Latency:
         speedups = sorted(1 / r for r in self.ratios)
         return {
             "batchSize": self.shape.batch_size,
-            "sequenceLength": self.shape.sequence_length,
+            **({"sequenceLength": self.shape.sequence_length} if self.shape.sequence_length else {}),
             "baselineP50Ms": round(median(self.baseline_ms), 3),
             "p50Ms": round(median(self.candidate_ms), 3),
             "baselineP95Ms": round(quantile(sorted(self.baseline_ms), 0.95), 3),
@@ -45,25 +48,24 @@ class Latency:
 
 
 def measure(
-    baseline: Any,
-    candidate: Any,
+    baseline: Answerer,
+    candidate: Answerer,
     shapes: Sequence[Shape],
-    vocabulary: int,
     done: Callable[[int], None] = lambda _: None,
     *,
     next_token: bool = False,
 ) -> list[Latency]:
-    """Both sessions at every shape, in blocks that alternate who goes first; of decoders, a whole prompt of that shape or the
+    """Both graphs at every shape, in blocks that alternate who goes first; of decoders, a whole prompt of that shape or the
     `next_token` behind it. `done` is told how many shapes are."""
     found = []
     for number, shape in enumerate(shapes):
-        inputs = _inputs(baseline, shape, vocabulary, next_token)
-        for session in (baseline, candidate):
-            _block(session, inputs, 2)
+        sides = [_side(answerer, shape, next_token) for answerer in (baseline, candidate)]
+        for side in sides:
+            _block(*side, 2)
         blocks: list[tuple[list[float], list[float]]] = []
         for turn in range(BLOCKS):
-            first, second = (baseline, candidate) if turn % 2 == 0 else (candidate, baseline)
-            one, two = _block(first, inputs, RUNS), _block(second, inputs, RUNS)
+            first, second = sides if turn % 2 == 0 else sides[::-1]
+            one, two = _block(*first, RUNS), _block(*second, RUNS)
             blocks.append((one, two) if turn % 2 == 0 else (two, one))
         ratios = tuple(median(c) / median(b) for b, c in blocks)
         flat = [tuple(ms for pair in blocks for ms in pair[side]) for side in (0, 1)]
@@ -72,20 +74,20 @@ def measure(
     return found
 
 
-def _inputs(session: Any, shape: Shape, vocabulary: int, next_token: bool) -> dict[str, Any]:
-    chance, texts = np.random.default_rng(1), shape.batch_size
+def _side(answerer: Answerer, shape: Shape, next_token: bool) -> tuple[Any, dict[str, Array]]:
+    """A session and what it is given: of its own vocabulary, since a pruned one knows fewer tokens."""
+    texts = shape.batch_size
     new, past = (1, shape.sequence_length) if next_token else (shape.sequence_length, 0)
-    ids = chance.integers(min(100, vocabulary - 1), vocabulary, (texts, new))
-    mask: Any = np.ones((texts, past + new), np.int64)
-    values = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-    for tensor in session.get_inputs():
+    inputs = answerer.front.sample(texts, new)
+    for tensor in answerer.session.get_inputs():
         if tensor.name.startswith(PAST):
             _, heads, _, size = tensor.shape
-            values[tensor.name] = chance.standard_normal((texts, heads, past, size), np.float32)
-    return {i.name: values[i.name] for i in session.get_inputs()}
+            inputs[tensor.name] = np.random.default_rng(1).standard_normal((texts, heads, past, size), np.float32)
+            inputs["attention_mask"] = np.ones((texts, past + new), np.int64)
+    return answerer.session, inputs
 
 
-def _block(session: Any, inputs: dict[str, Any], runs: int) -> list[float]:
+def _block(session: Any, inputs: dict[str, Array], runs: int) -> list[float]:
     """Milliseconds of consecutive runs."""
     found: list[float] = []
     end = time.perf_counter() + BLOCK_S

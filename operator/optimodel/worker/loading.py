@@ -8,6 +8,7 @@ from typing import Any
 
 from optimodel.api.spec import GENERATING, Task
 
+from . import images
 from .errors import Failure
 from .tasks import KINDS
 from .training import families, prompts
@@ -16,24 +17,32 @@ OPTIONS = {"local_files_only": True, "trust_remote_code": False}
 
 
 def load(source: Path, task: Task, *, attention: str = "eager", labels: Sequence[str] = ()) -> tuple[Any, Any]:
-    """The model (eval mode, fp32, heads that are all zero cut out, reading the folder's virtual tokens) and its tokenizer. With
-    `labels` it is a classifier with a new head for them, drawn from torch's generator. Raises `Failure`."""
+    """The model (eval mode, fp32, heads that are all zero cut out, reading the folder's virtual tokens) and its tokenizer, or the
+    settings of its images. With `labels` it is a classifier with a new head for them, drawn from torch's generator. Raises `Failure`."""
     model, loaded = _model(source, task, attention, labels)
     _check_weights(model, loaded, ("pooler",) if task == "TextEmbedding" else families.of(model).head if labels else ())
-    tokenizer = load_tokenizer(source)
-    if len(tokenizer) > model.config.vocab_size:
-        raise Failure(
-            "TokenizerMismatch",
-            f"The tokenizer knows {len(tokenizer)} tokens, the model {model.config.vocab_size}. Put the tokenizer's files beside "
-            "the model that it was made for, or resize the model's embeddings.",
-        )
+    processor = load_processor(source, task, model.config.to_dict())
     if labels:
         _renew(model)
     if task == "TextEmbedding" and any(name.startswith("pooler") for name in loaded["missing_keys"]):
         model.pooler = None  # else chance would be saved with the weights
     if task not in GENERATING:
         families.compact(model)
-    return prompts.restore(model.eval(), source), tokenizer
+    return prompts.restore(model.eval(), source), processor
+
+
+def load_processor(source: Path, task: Task, config: Mapping[str, Any]) -> Any:
+    """What reads questions for the model of this config: the folder's tokenizer, or the settings of its images. Raises `Failure`."""
+    if KINDS[task].images:
+        return images.load_processor(source, config)
+    tokenizer = load_tokenizer(source)
+    if len(tokenizer) > config["vocab_size"]:
+        raise Failure(
+            "TokenizerMismatch",
+            f"The tokenizer knows {len(tokenizer)} tokens, the model {config['vocab_size']}. Put the tokenizer's files beside "
+            "the model that it was made for, or resize the model's embeddings.",
+        )
+    return tokenizer
 
 
 def _check_weights(model: Any, loaded: Mapping[str, Any], new: tuple[str, ...]) -> None:

@@ -12,8 +12,9 @@ from optimodel.api.spec import Metric
 from optimodel.recipes.gates import Measurement, Observed, quantile
 from optimodel.recipes.paired import Pairs, f1
 
-from .answers import Array, cosines
+from .answers import cosines
 from .errors import Failure
+from .fronts import Array
 from .rows import Label, Row
 
 Found = tuple[Mapping[Metric, Observed], dict[str, Any]]

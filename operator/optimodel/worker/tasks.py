@@ -7,21 +7,23 @@ from dataclasses import dataclass
 
 from optimodel.api.spec import Task
 
-from .rows import TEXT, WORDS, Reader
+from .rows import IMAGES, TEXT, WORDS, Reader
 
 ENCODERS = ("bert", "distilbert", "roberta")
 DECODERS = ("llama",)
+VISION = ("vit", "deit")
 
 
 @dataclass(frozen=True)
 class Kind:
     """`loader` is the class of transformers that loads the model, `pipeline` the hub's name of the task, `models` the values of
-    `model_type` whose export is tested."""
+    `model_type` whose export is tested; `tools` are packages that questions are read with."""
 
     loader: str
     pipeline: str
     reader: Reader = TEXT
     models: tuple[str, ...] = ENCODERS
+    tools: tuple[str, ...] = ()
 
     @property
     def architecture(self) -> str:
@@ -33,12 +35,18 @@ class Kind:
         """Whether each word gets an answer, from its first token."""
         return self.reader is WORDS
 
+    @property
+    def images(self) -> bool:
+        """Whether the model is asked about images."""
+        return self.reader is IMAGES
+
 
 KINDS: Mapping[Task, Kind] = {
     "TextEmbedding": Kind("AutoModel", "feature-extraction"),
     "TextClassification": Kind("AutoModelForSequenceClassification", "text-classification"),
     "TokenClassification": Kind("AutoModelForTokenClassification", "token-classification", WORDS),
     "TextGeneration": Kind("AutoModelForCausalLM", "text-generation", models=DECODERS),
+    "ImageClassification": Kind("AutoModelForImageClassification", "image-classification", IMAGES, VISION, ("pillow",)),
 }
 
 

@@ -13,8 +13,9 @@ from optimodel.api.spec import Accelerator, Batching
 from optimodel.backends import arithmetic, generation
 from optimodel.recipes.likelihoods import Reading, Readings, agreement, mean_perplexity
 
-from .answers import Answerer, Array
+from .answers import Answerer
 from .errors import Failure
+from .fronts import Array
 from .quality import Found
 from .rows import Row, sample
 

@@ -84,6 +84,8 @@ async def test_a_probe_goes_from_not_loaded_through_a_wrong_answer_to_the_golden
     assert served.asked[-1]["inputs"][0]["data"] == ["a question"]  # type: ignore[index]
     await asker.ask(dataclasses.replace(target(url), max_tokens=3))
     assert [given["data"] for given in served.asked[-1]["inputs"]] == [["a question"], [3]]  # type: ignore[index]
+    await asker.ask(dataclasses.replace(target(url), input="IMAGE"))
+    assert served.asked[-1]["inputs"][0]["name"] == "IMAGE"  # type: ignore[index]
 
 
 @pytest.mark.parametrize("path", ["/elsewhere", "/huge", "/none"])

@@ -275,6 +275,10 @@ def test_a_model_that_triton_cannot_load_is_stalled_after_the_deadline() -> None
             "WrongOrder",
         ),
         ({"rollout": {"drain": "soon"}}, "InvalidDuration"),
+        (
+            {"task": "ImageClassification", "serving": {"batching": {"lengthBuckets": [16]}}},
+            "SettingUnused",
+        ),
     ],
 )
 def test_a_bad_spec_is_refused_before_a_pod_exists(change: dict[str, object], reason: str) -> None:

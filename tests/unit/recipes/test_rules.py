@@ -7,7 +7,7 @@ import pytest
 from optimodel import recipes
 from optimodel.api.sources import S3, Dataset, Part, Split
 from optimodel.api.spec import Gate
-from optimodel.api.steps import QAT, Distill, Export, FineTune, Prune, Quantize, Recover, Step, Training
+from optimodel.api.steps import QAT, Adversarial, Distill, Export, FineTune, Prune, Quantize, Recover, Step, Training
 
 EXPORT = Step("graph", "Export")
 QUANTIZE = Step("int8", "Quantize")
@@ -111,6 +111,9 @@ def test_every_technique_in_its_order_is_legal():
     )
     assert reasons("TextClassification", steps, gates, (QUESTIONS,)) == []
     assert reasons("TokenClassification", steps, gates, (QUESTIONS,)) == []
+    assert reasons("ImageClassification", steps, gates, (QUESTIONS,)) == ["StepNotForTask"], (
+        "there are no tokens to prune"
+    )
     assert reasons("TextEmbedding", steps, gates, (QUESTIONS,)) == [
         "StepNotForTask",
         "MetricNotForTask",
@@ -283,3 +286,43 @@ def test_virtual_tokens_fit_the_weights_that_they_were_learnt_for(method):
     assert reasons(steps=(tuned, distil(), prune(), EXPORT), **classify) == [], "the student reads none"
     assert reasons(steps=(tune(method="LoRA", virtual_tokens=8), EXPORT), **classify) == ["SettingUnused"]
     assert reasons(steps=(tune(method=method, rank=4), EXPORT), **classify) == ["SettingUnused"]
+
+
+LESSONS = Training(max_length=64)
+
+
+@pytest.mark.parametrize(
+    ("step", "reason"),
+    [
+        (tune(method="PromptTuning"), "StepNotForTask"),
+        (tune(method="PrefixTuning"), "StepNotForTask"),
+        (tune(adversarial=Adversarial()), "StepNotForTask"),
+        (prune(method="Vocabulary", data="questions/train"), "StepNotForTask"),
+        (aware(exclude=("Embeddings",)), "PartNotFound"),
+        (quantize(exclude=("Head", "Embeddings")), "PartNotFound"),
+        (tune(training=LESSONS), "SettingUnused"),
+        (distil(training=LESSONS), "SettingUnused"),
+        (aware(training=LESSONS), "SettingUnused"),
+        (prune(recover=Recover("questions/train", training=LESSONS)), "SettingUnused"),
+    ],
+)
+def test_what_concerns_tokens_is_refused_for_images_and_only_for_them(step, reason):
+    behind = [] if step.type == "Quantize" else [quantize(exclude=step.qat.exclude if step.qat else ())]
+    steps = (*(() if step.type == "Quantize" else (step,)), EXPORT, *behind, *((step,) if not behind else ()))
+    found = set(reasons("ImageClassification", steps, data=(QUESTIONS,)))
+    assert found == {reason}
+    assert reasons("TextClassification", steps, data=(QUESTIONS,)) == []
+
+
+def test_what_images_can_do_is_legal():
+    lessons = Recover("questions/train", "LoRA")
+    steps = (
+        tune(method="Head", freeze_embeddings=False),
+        distil(),
+        prune(method="Heads"),
+        prune(recover=lessons),
+        EXPORT,
+        quantize(method="Static", data="questions/train", exclude=("Head",)),
+    )
+    gates = (Gate("f1", "MacroF1", data="questions/test", max_drop="0.01"),)
+    assert reasons("ImageClassification", steps, gates, (QUESTIONS,)) == []

@@ -410,3 +410,8 @@ def test_a_floor_is_proposed_that_the_task_can_be_judged_by() -> None:
     for task, metric in (("TextClassification", "Accuracy"), ("TextEmbedding", "CosineMean")):
         (problem,) = search.check(Auto(VALIDATION), task, (GRAPH,), (), (QUESTIONS, COPY))
         assert problem.reason == "FloorMissing" and f"metric: {metric}," in problem.message
+
+
+def test_a_search_drops_no_tokens_of_images() -> None:
+    (problem,) = search.check(AUTO, "ImageClassification", (GRAPH,), (FLOOR,), (QUESTIONS, COPY))
+    assert problem.reason == "SearchConflict" and "images have none" in problem.message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import sys
@@ -43,6 +44,15 @@ WRITING = {
     "chat": ["<user>", "<model>"],
 }
 WORDS = {**CLASSIFICATION, "task": "TokenClassification"}
+IMAGE = {"height": 24, "width": 32, "resize": [24, 32], "scale": 1 / 255, "mean": [0.5] * 3, "std": [0.5] * 3}
+IMAGES = {
+    "version": 1,
+    "task": "ImageClassification",
+    "inputs": ["pixel_values"],
+    "output": "logits",
+    "labels": ["no", "yes"],
+    "image": IMAGE,
+}
 
 
 def artifact(folder: Path, description: dict[str, Any]) -> Path:
@@ -118,6 +128,30 @@ def test_what_writes_text_is_one_model_that_runs_its_graph_itself(tmp_path: Path
     assert asked["name"] == "MAX_TOKENS"
 
 
+def test_images_go_through_their_processor_in_place_of_a_tokenizer(tmp_path: Path) -> None:
+    out, folder = tmp_path / "models", artifact(tmp_path / "artifact", IMAGES)
+    (folder / "tokenizer.json").unlink()
+    write(folder, Settings("q", Batching(8)), out)
+    public, front, core = (config(out, name) for name in ("q", "q-processor", "q-core"))
+    assert [(t.name, t.data_type, list(t.dims)) for t in public.input] == [("IMAGE", model_config_pb2.TYPE_STRING, [1])]
+    assert [(t.name, list(t.dims)) for t in public.output] == [("SCORES", [2]), ("LABEL", [1])]
+    assert [step.model_name for step in public.ensemble_scheduling.step] == ["q-processor", "q-core", "q-head"]
+    (between,) = front.output
+    assert (between.name, between.data_type, list(between.dims)) == (
+        "pixel_values",
+        model_config_pb2.TYPE_FP32,
+        [3, 24, 32],
+    )
+    assert [(t.name, t.data_type, list(t.dims)) for t in core.input] == [(between.name, between.data_type, [3, 24, 32])]
+    (warmup,) = core.model_warmup
+    assert list(warmup.inputs["pixel_values"].dims) == [3, 24, 32]
+    settings = json.loads((out / "q-processor/1/settings.json").read_text())
+    assert settings["image"] == {**IMAGE, "resample": 2, "crop": False} and settings["output"] == "pixel_values"
+    assert (out / "q-processor/1/pixels.py").is_file()
+    asked = json.loads((out / "probe.json").read_text())
+    assert asked["input"] == "IMAGE" and base64.b64decode(asked["question"]).startswith(b"\x89PNG")
+
+
 def test_core_batches_without_delay_or_queue_policy(rendered: Path) -> None:
     core = config(rendered, "q-core")
     assert core.backend == "onnxruntime"
@@ -159,6 +193,9 @@ def test_rendering_again_replaces_what_was_there(rendered: Path, tmp_path: Path)
         ({"hiddenSize": 0}, "hiddenSize"),
         ({"task": "TextClassification"}, "cannot be answered"),
         ({"output": "logits", "task": "TextClassification"}, "labels"),
+        ({"maxLength": 0}, "maxLength"),
+        ({"image": IMAGE}, "do not belong together"),
+        ({**IMAGES, "image": None}, "do not belong together"),
     ],
 )
 def test_an_artifact_that_cannot_be_served_is_refused(tmp_path: Path, change: dict[str, Any], says: str) -> None:
@@ -216,6 +253,15 @@ def test_tensorrt_builds_one_engine_for_every_shape_that_is_served(tmp_path: Pat
     assert given["trt_profile_min_shapes"] == "input_ids:1x16,attention_mask:1x16"
     assert given["trt_profile_opt_shapes"] == "input_ids:4x64,attention_mask:4x64"
     assert given["trt_profile_max_shapes"] == "input_ids:4x128,attention_mask:4x128"
+
+
+def test_tensorrt_builds_one_engine_for_images_of_one_size(tmp_path: Path) -> None:
+    out, folder = tmp_path / "models", artifact(tmp_path / "artifact", IMAGES)
+    write(folder, Settings("q", Batching(8), accelerator="TensorRT"), out)
+    tensorrt, _ = config(out, "q-core").optimization.execution_accelerators.gpu_execution_accelerator
+    given = dict(tensorrt.parameters)
+    assert given["trt_profile_min_shapes"] == "pixel_values:1x3x24x32"
+    assert given["trt_profile_opt_shapes"] == given["trt_profile_max_shapes"] == "pixel_values:8x3x24x32"
 
 
 def test_a_graph_on_a_cpu_names_no_accelerator(rendered: Path) -> None:

@@ -62,7 +62,7 @@ def test_pickle_weights(folder, tmp_path):
     assert "safe_serialization" in refused(lambda: fetched(folder, tmp_path), "PickleWeights")
 
 
-@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "preprocessor_config.json"])
 def test_custom_code_by_auto_map(folder, tmp_path, name):
     (folder / name).write_text(json.dumps(CONFIG | {"auto_map": {"AutoModel": "evil.Model"}}))
     refused(lambda: fetched(folder, tmp_path), "CustomCodeRefused")
@@ -111,6 +111,18 @@ def test_unsupported_architectures_name_the_supported(folder, tmp_path):
     (folder / "config.json").write_text(json.dumps(CONFIG | {"model_type": "llama"}))
     message = refused(lambda: fetched(folder, tmp_path), "UnsupportedArchitecture")
     assert "distilbert" in message
+
+
+def test_an_architecture_belongs_to_its_tasks(folder, tmp_path):
+    vit = CONFIG | {"model_type": "vit", "architectures": ["ViTForImageClassification"]}
+    (folder / "config.json").write_text(json.dumps(vit))
+    assert fetched(folder, tmp_path, "ImageClassification") == vit
+    for task in ("TextEmbedding", "TextClassification"):
+        message = refused(lambda task=task: check_folder(tmp_path / "out", task), "UnsupportedArchitecture")
+        assert "'vit'" in message and "bert" in message
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+    message = refused(lambda: check_folder(folder, "ImageClassification"), "UnsupportedArchitecture")
+    assert "'bert'" in message and "vit, deit" in message
 
 
 def test_classification_needs_a_head(folder, tmp_path):

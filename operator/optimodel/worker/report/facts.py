@@ -13,6 +13,7 @@ from optimodel.api.contract import JobInput, Result
 from optimodel.recipes import identity
 
 from .. import steps
+from ..tasks import KINDS
 from .document import Job, Made, Report
 
 ALWAYS = ("onnxruntime", "tokenizers", "numpy")
@@ -53,7 +54,10 @@ def lineage(wanted: JobInput, stages: Sequence[tuple[str, int]]) -> tuple[Made, 
 
 def tools(wanted: JobInput) -> dict[str, str]:
     """Versions of all that made and measured the result."""
-    names = {name for step in wanted.steps for name in steps.REGISTRY[step.type].tools} | set(ALWAYS)
+    names = {name for step in wanted.steps for name in steps.REGISTRY[step.type].tools} | {
+        *ALWAYS,
+        *KINDS[wanted.task].tools,
+    }
     found = {"optimodel": optimodel.__version__, "python": platform.python_version()}
     for name in sorted(names):
         try:

@@ -154,14 +154,23 @@ def _latency(shapes: Sequence[Mapping[str, Any]]) -> Markup:
         return Markup("")
     rows = [
         (
-            f"{shape['batchSize']} × {shape['sequenceLength']}",
+            " × ".join(str(shape[key]) for key in ("batchSize", "sequenceLength") if key in shape),
             *(number(shape[key]) for key in ("baselineP50Ms", "p50Ms", "baselineP95Ms", "p95Ms", "speedup")),
             " to ".join(map(number, shape["speedupRange"])),
             shape["runs"],
         )
         for shape in shapes
     ]
-    head = ("batch × tokens", "baseline p50 ms", "p50 ms", "baseline p95 ms", "p95 ms", "speed-up", "blocks", "runs")
+    head = (
+        "batch × tokens" if "sequenceLength" in shapes[0] else "batch",
+        "baseline p50 ms",
+        "p50 ms",
+        "baseline p95 ms",
+        "p95 ms",
+        "speed-up",
+        "blocks",
+        "runs",
+    )
     note = "The baseline is fp32 on ONNX Runtime with as many threads; both took turns in blocks."
     return _section("Latency", table(head, rows, id="latency"), tag("p", note, class_="note"))
 

@@ -25,9 +25,10 @@ from optimodel.recipes.gates import Key, Observed
 from optimodel.recipes.search import Candidate, Finding, Observation, Part, Sensitivity
 
 from .. import dataset, steps
-from ..answers import Answerer, Array, cosines
+from ..answers import Answerer, cosines
 from ..errors import Failure
 from ..evaluate import INVARIANT, Evidence, evaluate
+from ..fronts import Array
 from ..rows import Row, sample
 from ..source import weight_bytes
 
@@ -44,11 +45,11 @@ class Remembering(Answerer):
     def _answers(self) -> dict[str, Array]:
         return {}
 
-    def alone(self, text: str) -> Array:
+    def alone(self, question: str) -> Array:
         """As `Answerer.alone`."""
-        if text not in self._answers:
-            self._answers[text] = super().alone(text)
-        return self._answers[text]
+        if question not in self._answers:
+            self._answers[question] = super().alone(question)
+        return self._answers[question]
 
 
 class Bench:
@@ -74,9 +75,9 @@ class Bench:
         self.shapes = self._fitting()
 
     def _fitting(self) -> list[Shape]:
-        longest = self.base.description.max_length
-        found = [shape for shape in self.job.shapes if shape.sequence_length <= longest]
+        found = self.base.front.shapes(self.job.shapes)
         if not found:
+            longest = self.base.description.max_length
             message = f"No shape of optimization.target.shapes fits the model's {longest} tokens. Name a shorter one."
             raise Failure("ShapesTooLong", message)
         return found

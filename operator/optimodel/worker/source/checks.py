@@ -15,6 +15,7 @@ from optimodel.artifacts import UnsafePath
 from optimodel.artifacts.manifest import safe
 
 from ..errors import Failure
+from ..images import FILE as PROCESSOR
 from ..tasks import KINDS
 
 Listing = Mapping[str, int]
@@ -33,6 +34,7 @@ WANTED = (
     "merges.txt",
     "modules.json",
     "sentence_bert_config.json",
+    PROCESSOR,
 )
 POOLING = "1_Pooling/config.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack")
@@ -109,7 +111,7 @@ def check_folder(folder: Path, task: Task, *, headless: bool = False) -> dict[st
     if not isinstance(config, dict):
         message = "config.json does not hold an object. Save the model again with save_pretrained."
         raise Failure("ModelUnloadable", message)
-    for name in ("config.json", "tokenizer_config.json"):
+    for name in ("config.json", "tokenizer_config.json", PROCESSOR):
         if (folder / name).exists() and "auto_map" in read_json(folder / name):
             raise _custom_code(f"auto_map in {name}")
     kind = config.get("model_type")

@@ -7,9 +7,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from optimodel.api.spec import Task
 from optimodel.api.steps import Step, StepType
 from optimodel.recipes import identity
 
+from ..tasks import KINDS
 from . import distill, export, finetune, prune, qat, quantize
 from .technique import Context, Technique
 
@@ -23,7 +25,7 @@ REGISTRY: dict[StepType, Technique] = {
 }
 
 
-def key(step: Step, input_digest: str, task: str, data_digest: str = "") -> str:
+def key(step: Step, input_digest: str, task: Task, data_digest: str = "") -> str:
     """The content address of a step's result: input, settings, the rows it reads, task, the code's revision and its tools'
     versions."""
     technique = REGISTRY[step.type]
@@ -32,7 +34,7 @@ def key(step: Step, input_digest: str, task: str, data_digest: str = "") -> str:
         "step": identity.canonical_step(step),
         "task": task,
         "revision": technique.revision,
-        "tools": {name: version(name) for name in technique.tools},
+        "tools": {name: version(name) for name in (*technique.tools, *KINDS[task].tools)},
     }
     if data_digest:
         form["data"] = data_digest

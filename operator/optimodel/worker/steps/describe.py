@@ -13,6 +13,7 @@ from optimodel.api.spec import GENERATING, LABELLED, Task
 
 from ..errors import Failure
 from ..source.checks import POOLING, read_json
+from ..tasks import KINDS
 from ..training import prompts
 
 MAX_LENGTH, MAX_CONTEXT = 512, 2048
@@ -23,25 +24,31 @@ _UNLIMITED = 1 << 20
 """Tokenizers write absurd lengths for "no limit"."""
 
 
-def describe(source: Path, config: Mapping[str, Any], task: Task, tokenizer: Any) -> dict[str, Any]:
-    """The description of the artifact made of this source. Raises `Failure`."""
+def describe(source: Path, config: Mapping[str, Any], task: Task, processor: Any) -> dict[str, Any]:
+    """The description of the artifact made of this source, whose `processor` is as `loading.load` gives it. Raises `Failure`."""
+    found: dict[str, Any] = {"version": 1, "task": task, "output": repository.SERVED[task].output}
+    found |= (
+        {"image": processor, "inputs": ["pixel_values"]}
+        if KINDS[task].images
+        else _texts(source, config, task, processor)
+    )
+    if task in GENERATING:
+        return found | {"eosTokenIds": _ends(source, config, processor), "chat": _chat(processor)}
+    if task in LABELLED:
+        return found | {"labels": _labels(config)}
+    pooling, normalize = _pooling(source)
+    return found | {"pooling": pooling, "normalize": normalize, "labels": []}
+
+
+def _texts(source: Path, config: Mapping[str, Any], task: Task, tokenizer: Any) -> dict[str, Any]:
     types = config["model_type"] == "bert" and config.get("type_vocab_size", 2) > 1
     pad = config.get("pad_token_id")
-    found: dict[str, Any] = {
-        "version": 1,
-        "task": task,
+    return {
         "inputs": ["input_ids", "attention_mask", *(["token_type_ids"] if types else [])],
         "maxLength": max_length(source, config, tokenizer, MAX_CONTEXT if task in GENERATING else MAX_LENGTH),
         "padTokenId": 0 if pad is None else pad,
         "hiddenSize": config.get("hidden_size") or config.get("dim"),
     }
-    found["output"] = repository.SERVED[task].output
-    if task in GENERATING:
-        return found | {"eosTokenIds": _ends(source, config, tokenizer), "chat": _chat(tokenizer)}
-    if task in LABELLED:
-        return found | {"labels": _labels(config)}
-    pooling, normalize = _pooling(source)
-    return found | {"pooling": pooling, "normalize": normalize, "labels": []}
 
 
 def max_length(source: Path, config: Mapping[str, Any], tokenizer: Any, most: int = MAX_LENGTH) -> int:
@@ -112,10 +119,11 @@ def _pooling(source: Path) -> tuple[str, bool]:
     return known[modes.pop()], normalize
 
 
-def write(source: Path, out: Path, description: Mapping[str, Any], tokenizer: Any) -> None:
-    """Write `tokenizer.json` and `model.json` beside the graph."""
-    if (source / "tokenizer.json").exists():
-        shutil.copyfile(source / "tokenizer.json", out / "tokenizer.json")
-    else:
-        tokenizer.backend_tokenizer.save(str(out / "tokenizer.json"))
+def write(source: Path, out: Path, description: Mapping[str, Any], processor: Any) -> None:
+    """Write `model.json` beside the graph, and what else its front reads."""
+    for name in repository.SERVED[description["task"]].front.files:
+        if (source / name).exists():
+            shutil.copyfile(source / name, out / name)
+        else:
+            processor.backend_tokenizer.save(str(out / name))
     (out / "model.json").write_text(json.dumps(description, sort_keys=True, indent=1) + "\n")

@@ -1,5 +1,5 @@
-"""`Export`: a model folder becomes one ONNX graph that gives token vectors or logits (a decoder's has its cache), with
-`tokenizer.json` and `model.json`."""
+"""`Export`: a model folder becomes one ONNX graph that gives token vectors or logits (a decoder's has its cache), with `model.json`
+and what its front reads."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 from optimodel.api.spec import GENERATING
 from optimodel.api.steps import Export
 
+from .. import fronts
 from ..errors import Failure
 from ..loading import load
 from ..source import check_folder
@@ -23,7 +24,8 @@ MAX_DIFFERENCE, OF_DECODERS = 1e-4, 1e-3
 """Between the graph and the model; a decoder's logits are tens, of tens of layers."""
 TRACED, CHECKED = (2, 16), (3, 23)
 """Batch and sequence at which the model is traced, and at which the graph is checked."""
-AXES = {0: "batch", 1: "sequence"}
+TEXT_AXES, IMAGE_AXES = {0: "batch", 1: "sequence"}, {0: "batch"}
+"""Dimensions that may be of any size."""
 
 
 def run(settings: Export, source: Path, out: Path, context: Context) -> None:
@@ -34,10 +36,10 @@ def run(settings: Export, source: Path, out: Path, context: Context) -> None:
     torch.set_num_threads(context.threads)
     config = check_folder(source, context.task)
     context.report(5, "loading")
-    model, tokenizer = load(source, context.task)
-    description = describe.describe(source, config, context.task, tokenizer)
+    model, processor = load(source, context.task)
+    description = describe.describe(source, config, context.task, processor)
     core = _core(model, description["output"], description["inputs"])
-    vocabulary = int(config["vocab_size"])
+    vocabulary = int(config.get("vocab_size", 0))
     reference = context.scratch / "export-reference.npz"
     _save_reference(core, description, vocabulary, reference)
     context.report(20, "tracing")
@@ -45,7 +47,7 @@ def run(settings: Export, source: Path, out: Path, context: Context) -> None:
     context.report(80, "verifying")
     bound = OF_DECODERS if context.task in GENERATING else MAX_DIFFERENCE
     verify(out / "model.onnx", reference, max_difference=bound, min_cosine=0.9999)
-    describe.write(source, out, description, tokenizer)
+    describe.write(source, out, description, processor)
 
 
 def _core(model: Any, output: str, inputs: list[str]) -> Any:
@@ -63,26 +65,21 @@ def _core(model: Any, output: str, inputs: list[str]) -> Any:
     return Core().eval()
 
 
-def _sample(inputs: list[str], shape: tuple[int, int], vocabulary: int) -> tuple[Any, ...]:
-    """Seeded ids away from padding, with a ragged mask."""
-    import torch
-
-    chance = torch.Generator().manual_seed(7)
-    ids = torch.randint(min(10, vocabulary - 1), vocabulary, shape, generator=chance)
-    mask = torch.ones(shape, dtype=torch.long)
-    mask[-1, shape[1] // 2 :] = 0
-    values = {"input_ids": ids, "attention_mask": mask, "token_type_ids": torch.zeros(shape, dtype=torch.long)}
-    return tuple(values[name] for name in inputs)
-
-
 def _graph(model: Any, core: Any, config: dict[str, Any], description: dict[str, Any]) -> bytes:
-    """What is traced: the model from tokens to one answer, or a decoder with its cache."""
-    vocabulary = int(config["vocab_size"])
+    """What is traced: the model from a question to one answer, or a decoder with its cache."""
+    vocabulary = int(config.get("vocab_size", 0))
     if description["task"] in GENERATING:
         sample = decoder.sample(config, vocabulary)
         return _trace(decoder.core(model), sample, decoder.inputs(config), decoder.outputs(config))
-    inputs = dict.fromkeys(description["inputs"], AXES)
-    return _trace(core, _sample(list(inputs), TRACED, vocabulary), inputs, [description["output"]])
+    inputs = dict.fromkeys(description["inputs"], IMAGE_AXES if "image" in description else TEXT_AXES)
+    values = _tensors(fronts.sample(description, *TRACED, vocabulary, ragged=True))
+    return _trace(core, tuple(values[name] for name in inputs), inputs, [description["output"]])
+
+
+def _tensors(values: Mapping[str, Any]) -> dict[str, Any]:
+    import torch
+
+    return {name: torch.from_numpy(value) for name, value in values.items()}
 
 
 def _trace(core: Any, sample: tuple[Any, ...], inputs: Mapping[str, Mapping[int, str]], outputs: list[str]) -> bytes:
@@ -130,13 +127,12 @@ def _save_reference(core: Any, description: dict[str, Any], vocabulary: int, pat
     import numpy as np
     import torch
 
-    values = _sample(description["inputs"], CHECKED, vocabulary)
+    values = fronts.sample(description, *CHECKED, vocabulary, ragged=True)
     with torch.no_grad():
-        expected = core(*values).numpy()
+        expected = core(*_tensors(values).values()).numpy()
     if not np.isfinite(expected).all():
         raise Failure("ModelNotFinite", "Answers of the model are NaN or infinite. Use other weights.")
-    arrays = {name: value.numpy() for name, value in zip(description["inputs"], values, strict=True)}
-    np.savez(path, expected=expected, **arrays)
+    np.savez(path, expected=expected, **values)
 
 
 TECHNIQUE = Technique(revision=2, tools=("torch", "transformers", "onnx", "onnxscript"), run=run)

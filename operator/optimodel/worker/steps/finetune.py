@@ -1,4 +1,4 @@
-"""`FineTune`: adapt the model to labelled text: all of it, its head, through adapters, or
+"""`FineTune`: adapt the model to labelled rows: all of it, its head, through adapters, or
 through virtual tokens; against perturbed embeddings if asked."""
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ..rows import Row
 from ..source.checks import read_json
 from ..tasks import KINDS
 from ..training import adapters, adversarial, families, folders, freezing, labels, loop, losses
-from ..training.batches import Texts
+from ..training.batches import Examples
 from ..training.encoding import encoded
 from ..training.folders import Subject
 from .technique import Context, Technique
@@ -35,13 +35,13 @@ def run(settings: FineTune, source: Path, out: Path, context: Context) -> None:
     subject = folders.open_folder(source, context.task, context, labels=new)
     if settings.method == "PromptTuning" or settings.method == "PrefixTuning":
         subject = folders.with_virtual_tokens(subject, settings.method, settings.virtual_tokens)
-    context.report(3, "tokenising")
-    texts = encoded(subject, rows, settings.data, settings.training.max_length)
-    context.note("rows", len(texts))
+    context.report(3, "reading the rows")
+    examples = encoded(subject, rows, settings.data, settings.training.max_length)
+    context.note("rows", len(examples))
     if settings.adversarial is None:
-        _train(settings, subject, texts, context)
+        _train(settings, subject, examples, context)
     else:
-        _train_hardened(settings, settings.adversarial, subject, texts, context)
+        _train_hardened(settings, settings.adversarial, subject, examples, context)
     context.report(92, "saving")
     folders.save(subject, out, context)
 
@@ -54,17 +54,17 @@ def _new_head(settings: FineTune, source: Path, rows: Sequence[Row], context: Co
     return [] if kept else known
 
 
-def _train(settings: FineTune, subject: Subject, texts: Texts, context: Context) -> None:
+def _train(settings: FineTune, subject: Subject, examples: Examples, context: Context) -> None:
     """Train by the method; adversarially if the settings say so. A head that reads the first token alone needs the body once."""
     once = settings.adversarial is None and not KINDS[subject.task].words
     if settings.method == "Head" and once:
-        outcome = _train_head(settings, subject, texts, context)
+        outcome = _train_head(settings, subject, examples, context)
     else:
-        outcome = _train_model(settings, subject, texts, context)
+        outcome = _train_model(settings, subject, examples, context)
     context.note("loss", asdict(outcome))
 
 
-def _train_model(settings: FineTune, subject: Subject, texts: Texts, context: Context) -> loop.Outcome:
+def _train_model(settings: FineTune, subject: Subject, examples: Examples, context: Context) -> loop.Outcome:
     if settings.method in ("Full", "LoRA"):
         freezing.embeddings(subject.model, settings.freeze_embeddings)
     elif settings.method == "Head":
@@ -78,7 +78,7 @@ def _train_model(settings: FineTune, subject: Subject, texts: Texts, context: Co
                 subject, loss, float(settings.adversarial.epsilon), float(settings.adversarial.weight)
             )
         subject.model.train(settings.method != "Head")
-        return loop.train(subject.model, texts, loss, settings.training, context)
+        return loop.train(subject.model, examples, loss, settings.training, context)
 
 
 @dataclass(frozen=True)
@@ -95,25 +95,27 @@ class _Features:
         )
 
 
-def _train_head(settings: FineTune, subject: Subject, texts: Texts, context: Context) -> loop.Outcome:
+def _train_head(settings: FineTune, subject: Subject, examples: Examples, context: Context) -> loop.Outcome:
     """The body answers every text once; the head then learns from what it said."""
     import torch
 
     freezing.body(subject.model)
     context.note("trainableShare", freezing.share(subject.model))
-    values = torch.zeros(len(texts), subject.model.config.hidden_size)
-    batches = texts.in_order(settings.training.batch_size)
+    values = torch.zeros(len(examples), subject.model.config.hidden_size)
+    batches = examples.in_order(settings.training.batch_size)
     with torch.no_grad():
         for number, batch in enumerate(batches):
-            found = subject.model.base_model(input_ids=batch.ids, attention_mask=batch.mask)
+            found = subject.model.base_model(**batch.inputs)
             values[batch.rows] = found.last_hidden_state[:, 0]
-            context.report(3 + 2 * number // len(batches), "reading the texts once")
-    return loop.train(subject.model, texts, _Features(values).loss(subject), settings.training, context)
+            context.report(3 + 2 * number // len(batches), "reading the rows once")
+    return loop.train(subject.model, examples, _Features(values).loss(subject), settings.training, context)
 
 
-def _train_hardened(settings: FineTune, wanted: Adversarial, subject: Subject, texts: Texts, context: Context) -> None:
+def _train_hardened(
+    settings: FineTune, wanted: Adversarial, subject: Subject, examples: Examples, context: Context
+) -> None:
     """Train on nine tenths, and note accuracy with and without the perturbation on the rest, before and after."""
-    held, rest = _held_out(texts, settings.training.seed)
+    held, rest = _held_out(examples, settings.training.seed)
     batches = held.in_order(settings.training.batch_size)
     loss, epsilon = losses.hard(subject), float(wanted.epsilon)
     before = adversarial.accuracy(subject, batches, loss, epsilon)
@@ -126,13 +128,13 @@ def _train_hardened(settings: FineTune, wanted: Adversarial, subject: Subject, t
     context.note("robustness", figures | {"epsilon": epsilon, "rows": len(held)})
 
 
-def _held_out(texts: Texts, seed: int) -> tuple[Texts, Texts]:
+def _held_out(examples: Examples, seed: int) -> tuple[Examples, Examples]:
     """A tenth to measure on, and the rest to train on."""
     import torch
 
-    order = torch.randperm(len(texts), generator=torch.Generator().manual_seed(seed)).tolist()
-    count = min(MAX_HELD_OUT, max(1, len(texts) // HELD_OUT))
-    return texts.part(sorted(order[:count])), texts.part(sorted(order[count:]))
+    order = torch.randperm(len(examples), generator=torch.Generator().manual_seed(seed)).tolist()
+    count = min(MAX_HELD_OUT, max(1, len(examples) // HELD_OUT))
+    return examples.part(sorted(order[:count])), examples.part(sorted(order[count:]))
 
 
 TECHNIQUE = Technique(revision=1, tools=("torch", "transformers", "peft"), run=run)

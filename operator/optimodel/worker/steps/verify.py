@@ -54,12 +54,13 @@ def _step_by_step(decoder: Decoder, ids: Any, mask: Any) -> Any:
 
 
 def _folder_answer(folder: Path, inputs: dict[str, Any]) -> Any:
-    """As transformers alone loads it, with its virtual tokens if it carries any; the tokenizer has to load too, and to know no
-    more tokens than the model."""
+    """As transformers alone loads it, with its virtual tokens if it carries any; what reads questions for it has to load too, and
+    to fit."""
     import torch
     import transformers
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import AutoConfig
 
+    from optimodel.worker.loading import load_processor
     from optimodel.worker.training import prompts
 
     torch.set_num_threads(1)
@@ -71,8 +72,7 @@ def _folder_answer(folder: Path, inputs: dict[str, Any]) -> Any:
     missing = [name for name in loaded["missing_keys"] if task in LABELLED or not name.startswith("pooler")]
     if missing or loaded["unexpected_keys"] or loaded["mismatched_keys"]:
         raise SystemExit(f"weights do not fit the config: {str(loaded)[:200]}")
-    if len(AutoTokenizer.from_pretrained(folder, **options)) > config.vocab_size:
-        raise SystemExit("the tokenizer knows more tokens than the model")
+    load_processor(folder, task, config.to_dict())
     model = prompts.restore(model.eval(), folder)
     with torch.no_grad():
         found = model(**{name: torch.from_numpy(value) for name, value in inputs.items()})

@@ -1,28 +1,30 @@
-"""Texts become padded batches: of about one length each, in an order that a seed decides."""
+"""Rows become batches: texts padded, of about one length each, images in pixel values; in an order that a seed decides."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, Self
 
 from optimodel.backends.arithmetic import first_tokens
 
 from ..errors import Failure
 
 Labels = Sequence[Sequence[int]]
-"""For each text the numbers of its labels."""
+"""For each row the numbers of its labels."""
 BUCKET = 16
 """Batches whose texts are sorted by length together: larger = less padding, less chance."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Token ids and mask of some texts, shape (texts, tokens); `labels` of all answers where there are any, `rows` = positions in
-    the data. `answering` is the mask of tokens that answer for a word, `answers` the number of answers a text."""
+    """Some rows as the model takes them, by the names of its inputs. `mask` tells which hidden states are of real tokens, shape
+    (rows, tokens); `labels` of all answers where there are any, `rows` = positions in the data. `answering` is the mask of tokens
+    that answer for a word, `answers` the number of answers a row."""
 
-    ids: Any
+    inputs: Mapping[str, Any]
     mask: Any
     labels: Any
     rows: Any
@@ -30,45 +32,123 @@ class Batch:
     answers: Sequence[int]
 
 
+class Examples(ABC):
+    """Rows to learn from, with their labels' numbers where a step needs them: one a row or, where `places` are given, one for each
+    of these tokens. They are the first tokens of words; no other token is learnt."""
+
+    labels: Labels | None
+    places: Sequence[Sequence[int]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    @abstractmethod
+    def content(self) -> Sequence[Any]:
+        """What each row says, as JSON can hold it."""
+
+    @property
+    @abstractmethod
+    def lengths(self) -> Sequence[int]:
+        """Tokens of each row."""
+
+    @abstractmethod
+    def part(self, rows: Sequence[int]) -> Self:
+        """Some of the rows."""
+
+    @abstractmethod
+    def read(self, rows: Sequence[int]) -> tuple[dict[str, Any], Any]:
+        """The model's inputs for these rows, and the mask of real tokens."""
+
+    def batch(self, rows: Sequence[int]) -> Batch:
+        """These rows, padded to the longest."""
+        import torch
+
+        inputs, mask = self.read(rows)
+        answering = None if self.places is None else torch.zeros(mask.shape, dtype=torch.bool)
+        for place, row in enumerate(rows):
+            if self.places is not None and answering is not None:
+                answering[place, self.places[row]] = True
+        labels = None if self.labels is None else torch.tensor(list(chain.from_iterable(self.labels[r] for r in rows)))
+        answers = [1 if self.places is None else len(self.places[row]) for row in rows]
+        return Batch(inputs, mask, labels, torch.tensor(list(rows)), answering, answers)
+
+    def in_order(self, size: int) -> list[Batch]:
+        """All rows, the shortest first."""
+        order = sorted(range(len(self)), key=self.lengths.__getitem__)
+        return [self.batch(order[start : start + size]) for start in range(0, len(order), size)]
+
+
 @dataclass(frozen=True)
-class Texts:
-    """Tokenised texts, with their labels' numbers where a step needs them: one a text or, where `places` are given, one for each of
-    these tokens. They are the first tokens of words; no other token is learnt."""
+class Texts(Examples):
+    """Tokenised texts."""
 
     ids: Sequence[Sequence[int]]
     pad: int
     labels: Labels | None = None
     places: Sequence[Sequence[int]] | None = None
 
-    def __len__(self) -> int:
-        return len(self.ids)
+    @property
+    def content(self) -> Sequence[Any]:
+        """As `Examples.content`."""
+        return self.ids
 
-    def batch(self, rows: Sequence[int]) -> Batch:
-        """These rows, padded to the longest."""
+    @property
+    def lengths(self) -> Sequence[int]:
+        """As `Examples.lengths`."""
+        return [len(ids) for ids in self.ids]
+
+    def read(self, rows: Sequence[int]) -> tuple[dict[str, Any], Any]:
+        """As `Examples.read`."""
         import torch
 
         longest = max(len(self.ids[row]) for row in rows)
         ids = torch.full((len(rows), longest), self.pad)
         mask = torch.zeros((len(rows), longest), dtype=torch.long)
-        answering = None if self.places is None else torch.zeros((len(rows), longest), dtype=torch.bool)
         for place, row in enumerate(rows):
             ids[place, : len(self.ids[row])] = torch.tensor(self.ids[row])
             mask[place, : len(self.ids[row])] = 1
-            if self.places is not None and answering is not None:
-                answering[place, self.places[row]] = True
-        labels = None if self.labels is None else torch.tensor(list(chain.from_iterable(self.labels[r] for r in rows)))
-        answers = [1 if self.places is None else len(self.places[row]) for row in rows]
-        return Batch(ids, mask, labels, torch.tensor(list(rows)), answering, answers)
-
-    def in_order(self, size: int) -> list[Batch]:
-        """All rows, the shortest first."""
-        order = sorted(range(len(self)), key=lambda row: len(self.ids[row]))
-        return [self.batch(order[start : start + size]) for start in range(0, len(order), size)]
+        return {"input_ids": ids, "attention_mask": mask}, mask
 
     def part(self, rows: Sequence[int]) -> Texts:
-        """Some of the rows."""
+        """As `Examples.part`."""
         labels, places = ([values[row] for row in rows] if values else None for values in (self.labels, self.places))
         return Texts([self.ids[row] for row in rows], self.pad, labels, places)
+
+
+@dataclass(frozen=True)
+class Images(Examples):
+    """Files of images in base64, which are decoded batch by batch: their pixel values would not have room. `image` are the settings
+    of `model.json`; each becomes as many `tokens`, patches and what the model puts ahead of them."""
+
+    files: Sequence[str]
+    image: Mapping[str, Any]
+    tokens: int
+    labels: Labels | None = None
+
+    @property
+    def content(self) -> Sequence[Any]:
+        """As `Examples.content`."""
+        return self.files
+
+    @property
+    def lengths(self) -> Sequence[int]:
+        """As `Examples.lengths`."""
+        return [self.tokens] * len(self.files)
+
+    def read(self, rows: Sequence[int]) -> tuple[dict[str, Any], Any]:
+        """As `Examples.read`."""
+        import torch
+
+        from optimodel.backends import pixels
+
+        values = torch.from_numpy(pixels.encode([self.files[row] for row in rows], self.image))
+        return {"pixel_values": values}, torch.ones((len(rows), self.tokens), dtype=torch.long)
+
+    def part(self, rows: Sequence[int]) -> Images:
+        """As `Examples.part`."""
+        labels = [self.labels[row] for row in rows] if self.labels else None
+        return Images([self.files[row] for row in rows], self.image, self.tokens, labels)
 
 
 def encode(

@@ -8,18 +8,22 @@ from optimodel.api.spec import LABELLED
 
 from ..rows import Row
 from ..tasks import KINDS
-from . import labels
-from .batches import Texts, encode
+from . import families, labels
+from .batches import Examples, Images, encode
 from .folders import Subject
 
 
-def encoded(subject: Subject, rows: Sequence[Row], data: str, max_length: int = 128, *, labelled: bool = True) -> Texts:
+def encoded(
+    subject: Subject, rows: Sequence[Row], data: str, max_length: int = 128, *, labelled: bool = True
+) -> Examples:
     """Rows as the model reads them, with the numbers of their labels where the task has labels and every row carries some, unless
     they are not wanted. Raises `Failure` for labels that the model does not know."""
-    numbers = None
+    numbers, kind, described = None, KINDS[subject.task], subject.description
     if labelled and subject.task in LABELLED and all(row.labels for row in rows):
         config = subject.model.config
         numbers = labels.numbered(rows, [config.id2label[n] for n in range(config.num_labels)], data)
-    longest = min(max_length, int(subject.description["maxLength"]))
-    pad, texts = int(subject.description["padTokenId"]), [row.text for row in rows]
-    return encode(subject.tokenizer, texts, longest, pad, numbers, words=KINDS[subject.task].words)
+    questions = [row.text for row in rows]
+    if kind.images:
+        return Images(questions, described["image"], families.positions(subject.model), numbers)
+    longest = min(max_length, int(described["maxLength"]))
+    return encode(subject.processor, questions, longest, int(described["padTokenId"]), numbers, words=kind.words)

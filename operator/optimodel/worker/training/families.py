@@ -29,6 +29,7 @@ class Family:
     head: tuple[str, ...]
     """Modules between the first token's last hidden state and the logits; the body's pooler is among them."""
     tables: tuple[str, ...]
+    """What makes vectors of tokens: tables, or for images the projection of patches with the positions."""
 
     @property
     def projections(self) -> tuple[str, ...]:
@@ -68,7 +69,20 @@ _DISTILBERT = Family(
     ("pre_classifier", "classifier"),
     ("embeddings.word_embeddings", "embeddings.position_embeddings"),
 )
-FAMILIES = {"bert": _BERT, "roberta": _ROBERTA, "distilbert": _DISTILBERT}
+_VIT = Family(
+    "layers",
+    "attention.q_proj",
+    "attention.k_proj",
+    "attention.v_proj",
+    "attention.o_proj",
+    "mlp.fc1",
+    "mlp.fc2",
+    "num_hidden_layers",
+    "intermediate_size",
+    ("classifier",),
+    ("embeddings",),
+)
+FAMILIES = {"bert": _BERT, "roberta": _ROBERTA, "distilbert": _DISTILBERT, "vit": _VIT, "deit": _VIT}
 """By `model_type`; the source checks allow no other."""
 
 
@@ -96,11 +110,18 @@ def head_logits(model: Any, first: Any) -> Any:
     """Logits from the last hidden states of first tokens, shape (batch, hidden)."""
     import torch
 
+    if of(model) is _VIT:
+        return model.classifier(first)
     if model.config.model_type == "roberta":
         return model.classifier(first.unsqueeze(1))
     if model.config.model_type == "bert":
         return model.classifier(model.dropout(model.bert.pooler(first.unsqueeze(1))))
     return model.classifier(model.dropout(torch.relu(model.pre_classifier(first))))
+
+
+def positions(model: Any) -> int:
+    """Tokens that a model of images makes of each: its patches, and what it puts ahead of them."""
+    return int(model.base_model.embeddings.position_embeddings.shape[1])
 
 
 def keep_layers(model: Any, kept: Sequence[int]) -> None:
@@ -175,7 +196,7 @@ def expand(model: Any) -> None:
 def _narrow(layer: Any, path: str, index: Any, dim: int) -> None:
     """Replace a linear module by one that has only the rows (0) or columns (1) of `index`."""
     old = layer.get_submodule(path)
-    bias = old.bias.detach()[index] if dim == 0 else old.bias.detach()
+    bias = old.bias if dim or old.bias is None else old.bias.detach()[index]
     _replace(layer, path, old.weight.detach().index_select(dim, index), bias)
 
 
@@ -187,14 +208,18 @@ def _widen(layer: Any, path: str, index: Any, dim: int, size: int) -> None:
     shape = list(old.weight.shape)
     shape[dim] = size
     weight = torch.zeros(shape).index_copy(dim, index, old.weight.detach())
-    bias = torch.zeros(size).index_copy(0, index, old.bias.detach()) if dim == 0 else old.bias.detach()
+    bias = old.bias
+    if dim == 0 and bias is not None:
+        bias = torch.zeros(size).index_copy(0, index, bias.detach())
     _replace(layer, path, weight, bias)
 
 
 def _replace(layer: Any, path: str, weight: Any, bias: Any) -> None:
     import torch
 
-    new = torch.nn.Linear(weight.shape[1], weight.shape[0])
-    new.weight.data, new.bias.data = weight.clone(), bias.clone()
+    new = torch.nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
+    new.weight.data = weight.clone()
+    if bias is not None:
+        new.bias.data = bias.detach().clone()
     parent, _, name = path.rpartition(".")
     setattr(layer.get_submodule(parent), name, new)

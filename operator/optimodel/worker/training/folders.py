@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from optimodel.api.spec import LABELLED, Task
 from optimodel.repository import SERVED
 
+from .. import fronts
 from ..errors import Failure
 from ..loading import load
 from ..source import check_folder
@@ -30,12 +31,13 @@ SENTENCE = ("modules.json", "sentence_bert_config.json", POOLING)
 
 @dataclass(frozen=True)
 class Subject:
-    """A model at work: `description` is what Export would say of it (pooling, longest input, padding)."""
+    """A model at work: `processor` reads questions for it (its tokenizer, or the settings of its images), `description` is what
+    Export would say of it (pooling, longest input, padding)."""
 
     task: Task
     source: Path
     model: Any
-    tokenizer: Any
+    processor: Any
     description: Mapping[str, Any]
 
     def with_model(self, model: Any) -> Subject:
@@ -43,9 +45,9 @@ class Subject:
         return replace(self, model=model)
 
     def answer(self, batch: Batch, *, hidden: bool = False) -> tuple[Any, tuple[Any, ...]]:
-        """What the task answers, logits of texts or of all their words, or pooled vectors, a row each; and with `hidden` the last
+        """What the task answers, logits of rows or of all their words, or pooled vectors, a row each; and with `hidden` the last
         hidden states of every layer."""
-        found = self.model(input_ids=batch.ids, attention_mask=batch.mask, output_hidden_states=hidden)
+        found = self.model(**batch.inputs, output_hidden_states=hidden)
         states = tuple(found.hidden_states[1:]) if hidden else ()
         if self.task in LABELLED:
             return found.logits if batch.answering is None else found.logits[batch.answering], states
@@ -75,7 +77,7 @@ def open_folder(
 
     torch.set_num_threads(context.threads)
     config = check_folder(source, task, headless=bool(labels))
-    model, tokenizer = load(source, task, attention="sdpa", labels=labels)
+    model, processor = load(source, task, attention="sdpa", labels=labels)
     if prompts.count(source) and not virtual:
         raise Failure(
             "VirtualTokensNotSupported",
@@ -83,7 +85,7 @@ def open_folder(
             "the model that the tokens were learnt for.",
         )
     config |= {"id2label": model.config.id2label}
-    return Subject(task, source, model, tokenizer, describe.describe(source, config, task, tokenizer))
+    return Subject(task, source, model, processor, describe.describe(source, config, task, processor))
 
 
 def with_virtual_tokens(subject: Subject, method: prompts.Method, count: int) -> Subject:
@@ -135,20 +137,18 @@ def _carry(subject: Subject, out: Path, tokenizer: bool) -> None:
 
 
 def _save_reference(subject: Subject, path: Path) -> None:
-    """Seeded ids with a ragged mask, and the answers of the model in memory."""
+    """Made-up questions, and the answers of the model in memory."""
     import numpy as np
     import torch
 
-    chance = torch.Generator().manual_seed(7)
-    vocabulary = int(subject.model.config.vocab_size)
-    length = min(CHECKED[1], int(subject.description["maxLength"]))
-    ids = torch.randint(min(10, vocabulary - 1), vocabulary, (CHECKED[0], length), generator=chance)
-    mask = torch.ones_like(ids)
-    mask[-1, length // 2 :] = 0
+    batch, length = CHECKED
+    length = min(length, int(subject.description.get("maxLength", length)))
+    vocabulary = int(getattr(subject.model.config, "vocab_size", 0))
+    values = fronts.sample(subject.description, batch, length, vocabulary, ragged=True)
     with torch.no_grad():
-        found = subject.model(input_ids=ids, attention_mask=mask)
+        found = subject.model(**{name: torch.from_numpy(value) for name, value in values.items()})
     expected = found[SERVED[subject.task].output]
     if not bool(torch.isfinite(expected).all()):
         message = "The model's answers are no longer finite. Lower the learning rate, or use other weights."
         raise Failure("ModelNotFinite", message)
-    np.savez(path, expected=expected.numpy(), input_ids=ids.numpy(), attention_mask=mask.numpy())
+    np.savez(path, expected=expected.numpy(), **values)

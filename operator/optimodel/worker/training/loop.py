@@ -14,7 +14,7 @@ import msgspec
 from optimodel.api.steps import Training
 
 from ..errors import Failure
-from .batches import Batch, Texts, shuffled
+from .batches import Batch, Examples, shuffled
 
 if TYPE_CHECKING:
     from ..steps.technique import Context
@@ -36,7 +36,7 @@ class Outcome:
 
 def train(
     model: Any,
-    texts: Texts,
+    examples: Examples,
     loss: Callable[[Batch], Any],
     training: Training,
     context: Context,
@@ -54,13 +54,13 @@ def train(
     torch.manual_seed(context.peers.seed(training.seed))
     parameters = {name: value for name, value in model.named_parameters() if value.requires_grad}
     optimizer = torch.optim.AdamW(_groups(parameters, float(training.weight_decay)), lr=float(training.learning_rate))
-    total = math.ceil(len(texts) / training.batch_size) * training.epochs
+    total = math.ceil(len(examples) / training.batch_size) * training.epochs
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, _schedule(total, float(training.warmup)))
-    memory = Memory(context, parameters, optimizer, scheduler, _fingerprint(parameters, texts, training))
+    memory = Memory(context, parameters, optimizer, scheduler, _fingerprint(parameters, examples, training))
     with context.peers.watching():
         losses = memory.restore()
-        objective = context.peers.objective(model, lambda rows: loss(texts.batch(rows)))
-        for rows in _order(texts, training, len(losses)):
+        objective = context.peers.objective(model, lambda rows: loss(examples.batch(rows)))
+        for rows in _order(examples, training, len(losses)):
             found = objective(rows)
             value = _finite(context.peers.mean(float(found.item())), training, len(losses))
             _step(found, parameters, optimizer, scheduler)
@@ -72,13 +72,12 @@ def train(
     return _outcome(losses)
 
 
-def _order(texts: Texts, training: Training, done: int) -> Iterator[list[int]]:
+def _order(examples: Examples, training: Training, done: int) -> Iterator[list[int]]:
     """The rows of every batch behind the first `done`."""
-    lengths = [len(ids) for ids in texts.ids]
-    per_epoch = math.ceil(len(texts) / training.batch_size)
+    per_epoch = math.ceil(len(examples) / training.batch_size)
     for epoch in range(done // per_epoch, training.epochs):
         first = max(0, done - epoch * per_epoch)
-        yield from shuffled(lengths, training.batch_size, training.seed, epoch)[first:]
+        yield from shuffled(examples.lengths, training.batch_size, training.seed, epoch)[first:]
 
 
 def _finite(value: float, training: Training, step: int) -> float:
@@ -134,9 +133,9 @@ def _outcome(losses: list[float]) -> Outcome:
     return Outcome(len(losses), sum(losses[:tenth]) / tenth, sum(losses[-tenth:]) / tenth)
 
 
-def _fingerprint(parameters: dict[str, Any], texts: Texts, training: Training) -> str:
+def _fingerprint(parameters: dict[str, Any], examples: Examples, training: Training) -> str:
     """Names a training by what it starts from, so that no checkpoint is taken for another's."""
-    known = hashlib.sha256(msgspec.json.encode([training, texts.ids, texts.labels]))
+    known = hashlib.sha256(msgspec.json.encode([training, examples.content, examples.labels]))
     for name, value in parameters.items():
         known.update(name.encode())
         known.update(value.detach().contiguous().numpy().tobytes())

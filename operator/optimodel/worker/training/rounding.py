@@ -47,7 +47,7 @@ def parts(model: Any) -> dict[str, list[Any]]:
 
     heads = [module for name, module in model.named_modules() if name.startswith(family.head)]
     return {
-        "Embeddings": [body.get_submodule(path) for path in family.tables],
+        "Embeddings": [m for path in family.tables if isinstance(m := body.get_submodule(path), torch.nn.Embedding)],
         "Attention": found(family.projections),
         "AttentionOutput": found([family.output]),
         "FFNUp": found([family.up]),

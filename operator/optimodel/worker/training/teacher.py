@@ -1,11 +1,11 @@
-"""What the teacher says of every text. Its answers never change, so they are asked for once where there is room to remember them."""
+"""What the teacher says of every row. Its answers never change, so they are asked for once where there is room to remember them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from .batches import Batch, Texts
+from .batches import Batch, Examples
 from .folders import Subject
 
 ROOM = 512 << 20
@@ -21,13 +21,13 @@ class Teacher:
         self._answers: list[Any] | None = None
         self._states: list[Any] = []
 
-    def remember(self, texts: Texts) -> bool:
-        """Ask once about every text, in an order of its own: a resumed training hears the same. Whether there was room."""
-        if self._room(texts) > ROOM:
+    def remember(self, examples: Examples) -> bool:
+        """Ask once about every row, in an order of its own: a resumed training hears the same. Whether there was room."""
+        if self._room(examples) > ROOM:
             return False
-        answers: list[Any] = [None] * len(texts)
-        self._states = [None] * len(texts)
-        for batch in texts.in_order(BATCH):
+        answers: list[Any] = [None] * len(examples)
+        self._states = [None] * len(examples)
+        for batch in examples.in_order(BATCH):
             answer, states = self._ask(batch)
             ends = batch.mask.sum(1).cumsum(0).tolist()
             parts = answer.split(list(batch.answers))
@@ -37,10 +37,10 @@ class Teacher:
         self._answers = answers
         return True
 
-    def _room(self, texts: Texts) -> int:
+    def _room(self, examples: Examples) -> int:
         """Bytes of all hidden states and of the answers to words."""
         config = self.subject.model.config
-        tokens, words = (sum(map(len, lists)) for lists in (texts.ids, texts.places or ()))
+        tokens, words = sum(examples.lengths), sum(map(len, examples.places or ()))
         return 4 * (tokens * int(config.hidden_size) * len(self.kept) + words * int(config.num_labels))
 
     def __call__(self, batch: Batch) -> tuple[Any, list[Any]]:

@@ -12,7 +12,7 @@ from optimodel.api.steps import Prune
 from ...errors import Failure
 from ...rows import sample
 from ...training import folders
-from ...training.batches import Texts
+from ...training.batches import Examples
 from ...training.encoding import encoded
 from ...training.folders import Subject
 from ..technique import Context, Technique
@@ -59,7 +59,7 @@ def _vocabulary(settings: Prune, subject: Subject, out: Path, context: Context) 
     context.note("vocabulary", found)
 
 
-def _prune(settings: Prune, subject: Subject, texts: Texts | None, context: Context) -> None:
+def _prune(settings: Prune, subject: Subject, texts: Examples | None, context: Context) -> None:
     keep = float(settings.keep)
     context.report(3, "measuring what matters")
     if settings.method == "Heads":
@@ -74,7 +74,7 @@ def _prune(settings: Prune, subject: Subject, texts: Texts | None, context: Cont
         masks.two_four(subject.model)
 
 
-def _sample(settings: Prune, subject: Subject, context: Context) -> Texts | None:
+def _sample(settings: Prune, subject: Subject, context: Context) -> Examples | None:
     """Rows of the data, if it is named and the method asks for it."""
     if settings.data is None or settings.method in ("Magnitude", "TwoFour"):
         return None

@@ -12,13 +12,13 @@ from typing import Any
 from optimodel.api.spec import LABELLED
 
 from ...training import families
-from ...training.batches import Batch, Texts
+from ...training.batches import Batch, Examples
 from ...training.folders import Subject
 
 BATCH = 32
 
 
-def taylor(subject: Subject, texts: Texts, path: str, groups: Callable[[Any], Any]) -> list[Any]:
+def taylor(subject: Subject, texts: Examples, path: str, groups: Callable[[Any], Any]) -> list[Any]:
     """Per layer, the importance of each group of inputs of the linear module at `path`; `groups` turns values of shape
     (texts, inputs) into (texts, groups)."""
     import torch

@@ -8,7 +8,7 @@ from optimodel.api.spec import LABELLED
 
 from ...errors import Failure
 from ...training import families
-from ...training.batches import Batch, Texts
+from ...training.batches import Batch, Examples
 from ...training.folders import Subject
 from ...training.losses import soft
 from . import importance
@@ -16,10 +16,10 @@ from . import importance
 MULTIPLE = 8
 """Neuron counts stay multiples of this, where they were: odd widths are slower to multiply."""
 PROBES = 64
-"""Texts on which layers are compared."""
+"""Rows on which layers are compared."""
 
 
-def heads(subject: Subject, keep: float, texts: Texts | None) -> list[list[int]]:
+def heads(subject: Subject, keep: float, texts: Examples | None) -> list[list[int]]:
     """Keep the share `keep` of all heads, at least one a layer; the places kept, by layer. Scores are compared across layers after
     division by their layer's norm (Michel et al. 2019)."""
     model = subject.model
@@ -44,7 +44,7 @@ def heads(subject: Subject, keep: float, texts: Texts | None) -> list[list[int]]
     return [families.heads(model, layer) for layer in families.layers(model)]
 
 
-def neurons(subject: Subject, keep: float, texts: Texts | None) -> dict[str, int]:
+def neurons(subject: Subject, keep: float, texts: Examples | None) -> dict[str, int]:
     """Keep the share `keep` of every layer's feed-forward neurons: their number before and after."""
     model = subject.model
     if texts is None:
@@ -59,7 +59,7 @@ def neurons(subject: Subject, keep: float, texts: Texts | None) -> dict[str, int
     return {"before": total, "after": wanted}
 
 
-def layers(subject: Subject, keep: float, texts: Texts | None) -> dict[str, Any]:
+def layers(subject: Subject, keep: float, texts: Examples | None) -> dict[str, Any]:
     """Keep the share `keep` of the layers, always the last: one by one the layer goes whose absence changes answers least.
     Raises `Failure`."""
     import torch

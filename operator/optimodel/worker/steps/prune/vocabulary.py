@@ -41,21 +41,21 @@ def trim(subject: Subject, texts: Sequence[str], out: Path) -> dict[str, int]:
 
 def _document(subject: Subject) -> Any:
     path = subject.source / "tokenizer.json"
-    return read_json(path) if path.exists() else json.loads(subject.tokenizer.backend_tokenizer.to_str())
+    return read_json(path) if path.exists() else json.loads(subject.processor.backend_tokenizer.to_str())
 
 
 def _kept(subject: Subject, document: Mapping[str, Any], texts: Sequence[str]) -> set[str]:
     """The tokens that stay."""
     vocabulary = document["model"]["vocab"]
     prefix = document["model"].get("continuing_subword_prefix") or ""
-    kept = {token["content"] for token in document["added_tokens"]} | set(subject.tokenizer.all_special_tokens)
+    kept = {token["content"] for token in document["added_tokens"]} | set(subject.processor.all_special_tokens)
     pad = subject.model.config.pad_token_id or 0
     kept |= {
         token for token, number in vocabulary.items() if number <= pad
     }  # RoBERTa counts positions from its padding's number
     kept |= {token for token in vocabulary if len(token.removeprefix(prefix)) == 1}
-    for ids in subject.tokenizer(list(texts), add_special_tokens=True)["input_ids"]:
-        kept.update(subject.tokenizer.convert_ids_to_tokens(sorted(set(ids))))
+    for ids in subject.processor(list(texts), add_special_tokens=True)["input_ids"]:
+        kept.update(subject.processor.convert_ids_to_tokens(sorted(set(ids))))
     return _with_parts(kept, document["model"]) if document["model"]["type"] == "BPE" else kept
 
 

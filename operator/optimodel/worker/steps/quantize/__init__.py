@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from optimodel import repository
 from optimodel.api.steps import Quantize
 from optimodel.backends.generation import PAST, Decoder
 
@@ -39,7 +40,7 @@ def run(settings: Quantize, source: Path, out: Path, context: Context) -> None:
     (out / "model.onnx").write_bytes(make(settings, source, context))
     context.report(70, "verifying")
     reference = context.scratch / "quantize-reference.npz"
-    _save_reference(graph, reference, context.threads)
+    _save_reference(source, reference, context.threads)
     figures = verify(
         out / "model.onnx",
         reference,
@@ -48,7 +49,7 @@ def run(settings: Quantize, source: Path, out: Path, context: Context) -> None:
         accelerator=context.accelerator,
     )
     context.report(95, f"cosine {figures['cosine']:.3f}")
-    for name in ("tokenizer.json", "model.json"):
+    for name in ("model.json", *repository.SERVED[context.task].front.files):
         shutil.copyfile(source / name, out / name)
 
 
@@ -70,21 +71,20 @@ def _anonymous(model: Any) -> None:
         item.ClearField("doc_string")
 
 
-def _save_reference(graph: Path, path: Path, threads: int) -> None:
+def _save_reference(source: Path, path: Path, threads: int) -> None:
     """What the parent answers at a shape of its own."""
     import numpy as np
-    from tokenizers import Tokenizer
 
     from ...answers import session
+    from ...fronts import of
 
-    vocabulary = Tokenizer.from_file(str(graph.with_name("tokenizer.json"))).get_vocab_size()
-    parent = session(graph, threads)
-    ids = np.random.default_rng(7).integers(0, vocabulary, CHECKED)
-    values = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
-    inputs = {i.name: values[i.name] for i in parent.get_inputs() if not i.name.startswith(PAST)}
-    if len(inputs) < len(parent.get_inputs()):
+    inputs, parent = (
+        of(source, repository.describe(source), ()).sample(*CHECKED),
+        session(source / "model.onnx", threads),
+    )
+    if any(tensor.name.startswith(PAST) for tensor in parent.get_inputs()):
         decoder = Decoder(parent)
-        expected, _ = decoder.run(inputs["input_ids"], inputs["attention_mask"], decoder.empty(len(ids)))
+        expected, _ = decoder.run(inputs["input_ids"], inputs["attention_mask"], decoder.empty(CHECKED[0]))
     else:
         (expected,) = parent.run(None, inputs)
     np.savez(path, expected=expected, **inputs)

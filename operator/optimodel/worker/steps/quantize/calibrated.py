@@ -87,6 +87,7 @@ def shown(
     running = session(path, context.threads)
     path.unlink()
     for batch in batches:
-        real = batch["attention_mask"].astype(bool)
+        mask: Any = batch.get("attention_mask")
         for name, values in zip(names, running.run(list(names), batch), strict=True):
-            yield name, values[real] if values.shape[:2] == real.shape else values.reshape(-1, values.shape[-1])
+            by_token = mask is not None and values.shape[:2] == mask.shape
+            yield name, values[mask > 0] if by_token else values.reshape(-1, values.shape[-1])
