@@ -239,7 +239,7 @@ def graphed(model, tmp_path_factory):
 @pytest.mark.parametrize(
     ("rows", "wanted", "gates", "reason", "word"),
     [
-        (ROWS[:7], (GRAPH, STATIC), (), "DataTooSmall", "7 texts"),
+        (ROWS[:7], (GRAPH, STATIC), (), "DataTooSmall", "7 rows"),
         (
             [*ROWS, ("fish", "name a fish")],
             (GRAPH,),
