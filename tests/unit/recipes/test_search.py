@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +15,7 @@ from optimodel.api.contract import GateResult
 from optimodel.api.search import Auto
 from optimodel.api.sources import S3, Dataset, Part, Split
 from optimodel.api.spec import Gate
-from optimodel.api.steps import QAT, Distill, FineTune, Prune, Quantize, Step
+from optimodel.api.steps import Distill, FineTune, Quantize, Step
 from optimodel.recipes import gates, search
 from optimodel.recipes.gates import Key, Measurement
 from optimodel.recipes.search import (
@@ -353,65 +352,3 @@ def test_nothing_feasible_and_nothing_gained_keep_the_baseline_and_say_why() -> 
         "0 of 2 candidates hold the floor; one could not be made (StepNotVerified: It does not run). The baseline is kept."
     )
     assert search.choose([], "Size").winner is None
-
-
-THIN = Step("thin", "Prune", prune=Prune("FFN"))
-TUNED = Step("adapt", "FineTune", fine_tune=FineTune(TRAIN, "PromptTuning"))
-AWARE = Step("aware", "QAT", qat=QAT(TRAIN))
-FLOOR = Gate("loss", "Accuracy", data="q/test", max_drop="0.01")
-
-
-def reasons(auto: Auto = AUTO, steps: tuple[Step, ...] = (GRAPH,), bars: tuple[Gate, ...] = (FLOOR,)) -> list[str]:
-    problems = search.check(auto, "TextClassification", steps, bars, (QUESTIONS, COPY))
-    assert all(p.message.endswith(".") for p in problems)
-    return [*dict.fromkeys(p.reason for p in problems)]
-
-
-def test_a_legal_search_has_no_problem() -> None:
-    tune = Step("adapt", "FineTune", fine_tune=FineTune("q/train"))
-    small = Step("small", "Distill", distill=Distill("q/train"))
-    assert reasons() == reasons(steps=(tune, small, GRAPH)) == reasons(Auto(VALIDATION)) == []
-    assert reasons(steps=(GRAPH, tune)) == [], "the order is wrong without a search too, and told as such"
-    layers = Auto(VALIDATION, train=TRAIN, prune=("Layers",))
-    assert reasons(layers, (TUNED, GRAPH)) == [], "a student reads no virtual tokens"
-    assert search.check(None, "TextClassification", (GRAPH,), (), ()) == ()
-
-
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [
-        ({"bars": ()}, "FloorMissing"),
-        ({"bars": (Gate("size", "SizeRatio", max="0.4"),)}, "FloorMissing"),
-        ({"steps": (GRAPH, Step("int8", "Quantize"))}, "SearchConflict"),
-        ({"steps": (THIN, GRAPH)}, "SearchConflict"),
-        ({"steps": (SMALL, GRAPH), "auto": Auto(VALIDATION, train=TRAIN, prune=("Layers",))}, "SearchConflict"),
-        ({"steps": (THIN, GRAPH), "auto": Auto(VALIDATION, train=TRAIN, prune=("Layers",))}, "SearchConflict"),
-        ({"steps": (TUNED, GRAPH)}, "SearchConflict"),
-        ({"steps": (AWARE, GRAPH)}, "SearchConflict"),
-        ({"steps": (Step("auto-graph", "Export"),)}, "SearchConflict"),
-        ({"auto": Auto("q/dev")}, "SearchDataUnknown"),
-        ({"auto": Auto(VALIDATION, train="nope")}, "SearchDataUnknown"),
-        ({"auto": Auto(VALIDATION, prune=("FFN",))}, "SearchDataMissing"),
-        ({"auto": Auto("q/test")}, "DataNotHeldOut"),
-        ({"auto": Auto("q/train", train="q/train")}, "DataNotHeldOut"),
-        ({"auto": Auto(VALIDATION, train="q/test")}, "DataNotHeldOut"),
-        ({"auto": Auto("copy")}, "DataNotHeldOut"),
-        (
-            {"auto": Auto("q/train"), "steps": (Step("s", "Distill", distill=Distill("q/train")), GRAPH)},
-            "DataNotHeldOut",
-        ),
-    ],
-)
-def test_an_illegal_search_is_named(changes: dict[str, object], reason: str) -> None:
-    assert reasons(**changes) == [reason]  # type: ignore[arg-type]
-
-
-def test_a_floor_is_proposed_that_the_task_can_be_judged_by() -> None:
-    for task, metric in (("TextClassification", "Accuracy"), ("TextEmbedding", "CosineMean")):
-        (problem,) = search.check(Auto(VALIDATION), task, (GRAPH,), (), (QUESTIONS, COPY))
-        assert problem.reason == "FloorMissing" and f"metric: {metric}," in problem.message
-
-
-def test_a_search_drops_no_tokens_of_images() -> None:
-    (problem,) = search.check(AUTO, "ImageClassification", (GRAPH,), (FLOOR,), (QUESTIONS, COPY))
-    assert problem.reason == "SearchConflict" and "images have none" in problem.message
