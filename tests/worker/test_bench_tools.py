@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -46,9 +48,10 @@ def built(folder: Path, script: str, budget: float = 60.0) -> Built:
 
 def test_a_graph_has_its_size_and_its_cost(tmp_path: Path) -> None:
     script = "import pathlib; pathlib.Path('out').mkdir(); pathlib.Path('out/model.onnx').write_bytes(bytes(2_000_000))"
-    found = built(tmp_path, f"kept = b'x' * (200 << 20)\n{script}")
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as small:  # a child begins with its parent's peak
+        found = small.submit(built, tmp_path, f"kept = b'x' * (200 << 20)\n{script}").result()
     assert (found.megabytes, found.failure) == (2.0, "")
-    assert found.peak_mib >= 200 and 0 < found.cpu_seconds <= found.seconds + 1
+    assert 200 <= found.peak_mib <= 400 and 0 < found.cpu_seconds <= found.seconds + 1
 
 
 def test_an_exit_code_of_zero_without_a_graph_is_a_failure_with_its_cause(tmp_path: Path) -> None:
@@ -108,7 +111,7 @@ def test_a_block_tells_its_runs_and_what_they_cost(tmp_path: Path) -> None:
 
     found = tools_clock.block(session(graph(tmp_path / "g.onnx", ["logits"]), 1), Shape(2, 8))
     assert (found.batch, found.tokens) == (2, 8)
-    assert len(found.ms) == len(found.cpu_ms) >= tools_clock.MIN_RUNS
+    assert len(found.ms) == len(found.cpu_ms) >= tools_clock.MIN_RUNS and sum(found.ms) >= 500
     assert 0.0 <= found.foreign <= 1.0
 
 
