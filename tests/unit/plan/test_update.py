@@ -296,6 +296,16 @@ def test_new_serving_settings_are_ready_when_their_pods_are() -> None:
     assert w.condition("Ready") and "lastFailure" not in w.status
 
 
+def test_new_serving_settings_applied_before_a_kill_are_not_ready_either() -> None:
+    w = World()
+    w.serve()
+    _roll(w, w.status["stableRevision"])
+    w.edit(serving={"resources": {"limits": {"memory": "3Gi"}}})
+    w.step(dies=True)
+    w.step()
+    assert _ready(w)[0] == "ReplacingPods", "Ready was said of the generation before"
+
+
 def test_an_autoscaler_at_work_takes_no_readiness_away() -> None:
     w = World()
     w.serve()
