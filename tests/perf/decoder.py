@@ -18,11 +18,12 @@ from optimodel.api.steps import Quantize, Step
 from optimodel.artifacts.manifest import scan
 from optimodel.recipes.likelihoods import agreement, perplexity_ratio
 from optimodel.worker import steps
-from optimodel.worker.answers import opened
-from optimodel.worker.latency import measure
-from optimodel.worker.rows import Row, sample
+from optimodel.worker.data.rows import Row, sample
+from optimodel.worker.evidence.latency import measure
+from optimodel.worker.evidence.perplexity import compared
+from optimodel.worker.inference.answers import opened
+from optimodel.worker.inference.generation import Writer
 from optimodel.worker.source import weight_bytes
-from optimodel.worker.writer import Writer, compared
 
 TASK = "TextGeneration"
 WAYS: Mapping[str, Quantize] = {

@@ -30,9 +30,10 @@ from optimodel.api.spec import Batching, Shape
 from optimodel.api.steps import Step
 from optimodel.artifacts.manifest import scan
 from optimodel.recipes import identity
-from optimodel.worker import dataset, steps, system
-from optimodel.worker.answers import Answerer
-from optimodel.worker.latency import measure
+from optimodel.worker import steps, system
+from optimodel.worker.data import dataset
+from optimodel.worker.evidence.latency import measure
+from optimodel.worker.inference.answers import Answerer
 from optimodel.worker.source import weight_bytes
 
 TASK = "TextClassification"

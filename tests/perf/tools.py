@@ -25,8 +25,8 @@ from tests.perf.tools_clock import Block
 from tests.perf.tools_report import Row
 
 from optimodel.api.spec import Batching
-from optimodel.worker import evaluate
-from optimodel.worker.answers import Answerer, cosines
+from optimodel.worker.evidence import evaluate
+from optimodel.worker.inference.answers import Answerer, cosines
 
 
 class Quality(msgspec.Struct, frozen=True):

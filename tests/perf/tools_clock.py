@@ -16,7 +16,7 @@ import numpy as np
 from tests.perf import figures
 
 from optimodel.api.spec import Shape
-from optimodel.worker.answers import session
+from optimodel.worker.inference.answers import session
 
 SHAPES = (Shape(1, 32), Shape(1, 128), Shape(8, 32), Shape(8, 128))
 BLOCK_S, MIN_RUNS = 0.5, 5

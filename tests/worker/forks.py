@@ -172,7 +172,7 @@ def _load() -> None:
     import transformers.models.bert.modeling_bert  # noqa: F401
     from onnxruntime import quantization  # noqa: F401
 
-    import optimodel.worker.evaluate
+    import optimodel.worker.evidence.evaluate
     import optimodel.worker.pipeline  # noqa: F401
 
     torch.onnx.export(torch.nn.Linear(2, 2).eval(), (torch.zeros(3, 2),), dynamo=True, verbose=False)

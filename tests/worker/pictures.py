@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from optimodel.worker import images
-from optimodel.worker.rows import Row
+from optimodel.worker.data.rows import Row
+from optimodel.worker.source import images
 
 LABELS = ["column", "dot", "row"]
 

@@ -13,8 +13,8 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoToke
 from optimodel.api.spec import Batching
 from optimodel.api.steps import Step
 from optimodel.worker import steps
-from optimodel.worker.answers import Answerer, cosines, session
 from optimodel.worker.errors import Failure
+from optimodel.worker.inference.answers import Answerer, cosines, session
 from optimodel.worker.steps import technique
 from optimodel.worker.training import folders
 

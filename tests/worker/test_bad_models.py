@@ -17,10 +17,10 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from optimodel.api.spec import Gate
 from optimodel.api.steps import Adversarial, Distill, FineTune, Prune, Quantize, Recover, Step, Training
 from optimodel.worker import steps
-from optimodel.worker.dataset import Row
+from optimodel.worker.data.dataset import Row
 from optimodel.worker.errors import Failure
-from optimodel.worker.loading import load
 from optimodel.worker.training import batches, families, loop
+from optimodel.worker.training.loading import load
 
 LABELS = ["place", "book"]
 QUICK = Training(epochs=1, batch_size=8, learning_rate="0.001", max_length=16, seed=4)

@@ -107,7 +107,7 @@ def test_a_graph_of_a_tool_keeps_the_one_output_that_is_compared(tmp_path: Path)
 
 
 def test_a_block_tells_its_runs_and_what_they_cost(tmp_path: Path) -> None:
-    from optimodel.worker.answers import session
+    from optimodel.worker.inference.answers import session
 
     found = tools_clock.block(session(graph(tmp_path / "g.onnx", ["logits"]), 1), Shape(2, 8))
     assert (found.batch, found.tokens) == (2, 8)

@@ -17,9 +17,9 @@ from tests.worker import tiny
 from optimodel.api.spec import Batching
 from optimodel.api.steps import Quantize, Step
 from optimodel.worker import steps
-from optimodel.worker.answers import Answerer, cosines
-from optimodel.worker.dataset import Row
-from optimodel.worker.evaluate import batch_invariance
+from optimodel.worker.data.dataset import Row
+from optimodel.worker.evidence.evaluate import batch_invariance
+from optimodel.worker.inference.answers import Answerer, cosines
 from optimodel.worker.steps.quantize import fp8, parts
 
 ROWS = {"texts": [Row(f"what is the capital of word{i} word{i + 1}") for i in range(12)]}

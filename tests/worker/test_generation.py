@@ -19,13 +19,13 @@ from optimodel.api.steps import Quantize, Step
 from optimodel.backends import generation
 from optimodel.backends.generation import Sampling, write
 from optimodel.worker import steps
-from optimodel.worker.answers import opened
-from optimodel.worker.dataset import Row
+from optimodel.worker.data.dataset import Row
 from optimodel.worker.errors import Failure
+from optimodel.worker.evidence.perplexity import compared
+from optimodel.worker.inference.answers import opened
 from optimodel.worker.source import check_folder
 from optimodel.worker.steps import describe
 from optimodel.worker.steps.quantize import parts
-from optimodel.worker.writer import compared
 
 PLACES = {"Peru": "Lima", "France": "Paris", "Japan": "Tokyo", "Chile": "Santiago", "Egypt": "Cairo", "Cuba": "Havana"}
 

@@ -24,13 +24,15 @@ from optimodel.api.sources import PVC, Dataset
 from optimodel.api.spec import Batching, Gate, Shape
 from optimodel.api.steps import QAT, Distill, FineTune, Prune, Quantize, Recover, Step, Training
 from optimodel.backends import pixels
-from optimodel.worker import dataset, images, steps
-from optimodel.worker.answers import Answerer, cosines
+from optimodel.worker import steps
+from optimodel.worker.data import dataset
+from optimodel.worker.data.rows import IMAGES, Row
 from optimodel.worker.errors import Failure
-from optimodel.worker.evaluate import batch_invariance
+from optimodel.worker.evidence.evaluate import batch_invariance
+from optimodel.worker.inference.answers import Answerer, cosines
 from optimodel.worker.report import Report
 from optimodel.worker.report.page import page
-from optimodel.worker.rows import IMAGES, Row
+from optimodel.worker.source import images
 from optimodel.worker.steps import distill, finetune, prune, qat, technique
 from optimodel.worker.training import families
 

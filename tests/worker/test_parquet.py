@@ -11,9 +11,9 @@ import pytest
 from arro3.io import infer_json_schema, read_json, write_parquet
 
 from optimodel.api.sources import PVC, Dataset
-from optimodel.worker import dataset, formats
+from optimodel.worker.data import dataset, formats
+from optimodel.worker.data.rows import TEXT, WORDS, Row
 from optimodel.worker.errors import Failure
-from optimodel.worker.rows import TEXT, WORDS, Row
 
 ROWS = [
     {"text": "Who?", "label": "person", "tokens": ["Who", "?"], "tags": [3, 0], "score": 0.5},

@@ -13,9 +13,9 @@ from tests.worker import tiny
 from optimodel.api.spec import Batching
 from optimodel.api.steps import Distill, FineTune, Step, Training
 from optimodel.worker import steps
-from optimodel.worker.answers import Answerer, cosines
-from optimodel.worker.dataset import Row
+from optimodel.worker.data.dataset import Row
 from optimodel.worker.errors import Failure
+from optimodel.worker.inference.answers import Answerer, cosines
 from optimodel.worker.steps import distill, finetune
 from optimodel.worker.training import adversarial, batches, folders, losses, prompts
 

@@ -19,13 +19,13 @@ from transformers import AutoTokenizer, RobertaConfig, RobertaModel
 from optimodel.api.spec import Batching
 from optimodel.api.steps import Prune, Recover, Step, Training
 from optimodel.worker import steps
-from optimodel.worker.answers import Answerer, cosines
-from optimodel.worker.dataset import Row
+from optimodel.worker.data.dataset import Row
 from optimodel.worker.errors import Failure
-from optimodel.worker.loading import load
+from optimodel.worker.inference.answers import Answerer, cosines
 from optimodel.worker.steps import prune
 from optimodel.worker.steps.prune import masks
 from optimodel.worker.training import batches, families, folders, losses
+from optimodel.worker.training.loading import load
 
 TASKS = ("TextClassification", "TextEmbedding")
 

@@ -14,9 +14,9 @@ from tests.worker import tiny
 from optimodel.api.spec import Batching
 from optimodel.api.steps import QAT, Quantize, Step, Training
 from optimodel.worker import steps
-from optimodel.worker.answers import Answerer, cosines
-from optimodel.worker.dataset import Row
+from optimodel.worker.data.dataset import Row
 from optimodel.worker.errors import Failure
+from optimodel.worker.inference.answers import Answerer, cosines
 from optimodel.worker.steps import technique
 from optimodel.worker.steps.prune import masks
 from optimodel.worker.steps.prune.recover import encoded

@@ -15,10 +15,10 @@ from tests.worker import tiny
 from optimodel.api.spec import Batching
 from optimodel.api.steps import Quantize, Step
 from optimodel.worker import steps
-from optimodel.worker.answers import Answerer, cosines
-from optimodel.worker.dataset import Row
+from optimodel.worker.data.dataset import Row
 from optimodel.worker.errors import Failure
-from optimodel.worker.evaluate import INVARIANT, batch_invariance
+from optimodel.worker.evidence.evaluate import INVARIANT, batch_invariance
+from optimodel.worker.inference.answers import Answerer, cosines
 from optimodel.worker.steps import quantize as quantization
 from optimodel.worker.steps.quantize import awq, calibrated, calibration, dynamic, gptq, parts, weight_only
 

@@ -22,7 +22,7 @@ from optimodel.api.spec import Gate, Shape
 from optimodel.api.steps import Prune, Quantize, Step
 from optimodel.recipes.search import Candidate, feasible
 from optimodel.worker import steps
-from optimodel.worker.dataset import Row
+from optimodel.worker.data.dataset import Row
 from optimodel.worker.errors import Failure
 from optimodel.worker.pipeline import Report
 from optimodel.worker.search import Bench, Record

@@ -17,11 +17,11 @@ from optimodel.api.spec import Batching
 from optimodel.api.steps import Distill, FineTune, Prune, Recover, Step, Training
 from optimodel.backends import arithmetic
 from optimodel.worker import steps
-from optimodel.worker.answers import Answerer, cosines
-from optimodel.worker.dataset import Row
+from optimodel.worker.data.dataset import Row
 from optimodel.worker.errors import Failure
-from optimodel.worker.evaluate import batch_invariance, golden
-from optimodel.worker.quality import measured
+from optimodel.worker.evidence.evaluate import batch_invariance, golden
+from optimodel.worker.evidence.quality import measured
+from optimodel.worker.inference.answers import Answerer, cosines
 from optimodel.worker.steps import distill, finetune, prune, technique
 from optimodel.worker.training import encoding, folders
 from optimodel.worker.training.teacher import Teacher

@@ -16,11 +16,11 @@ from transformers import AutoModelForSequenceClassification
 
 from optimodel.api.steps import Adversarial, Distill, FineTune, Step, Training
 from optimodel.worker import steps
-from optimodel.worker.dataset import Row
+from optimodel.worker.data.dataset import Row
 from optimodel.worker.errors import Failure
-from optimodel.worker.loading import load
 from optimodel.worker.steps import distill, finetune
 from optimodel.worker.training import adapters, adversarial, batches, families, folders, freezing, loop, losses
+from optimodel.worker.training.loading import load
 
 QUICK = Training(epochs=4, batch_size=16, learning_rate="0.002", warmup="0.1")
 

@@ -35,7 +35,7 @@ from transformers import (
 
 from optimodel.api.spec import Accelerator, Task
 from optimodel.worker import steps
-from optimodel.worker.dataset import Row
+from optimodel.worker.data.dataset import Row
 
 LABELS = ["place", "person", "number"]
 WORDS = [

@@ -11,9 +11,9 @@ from optimodel.artifacts.manifest import scan
 
 from . import steps
 from .board import log
+from .data.shelf import Shelf
 from .errors import Failure
 from .peers import Call, Peers
-from .shelf import Shelf
 from .source import check_folder, fetch
 from .tasks import KINDS
 

@@ -16,11 +16,12 @@ from optimodel.api.spec import Accelerator, Target
 from optimodel.api.steps import Step
 from optimodel.recipes import gates, search
 
-from . import dataset, report
+from . import report
 from .board import SEARCH, log
+from .data import dataset
+from .data.rows import Row, sample
 from .errors import Failure
 from .report import Report, facts
-from .rows import Row, sample
 from .workshop import Stage, Workshop
 
 if TYPE_CHECKING:
@@ -152,8 +153,8 @@ class Pipeline:
     # Evaluate, judge, publish
 
     def _judge(self, source: Stage, stages: list[Stage]) -> Result:
-        from .answers import opened
-        from .evaluate import evaluate, golden
+        from .evidence.evaluate import evaluate, golden
+        from .inference.answers import opened
 
         self.board.phase("Evaluate")
         self.board.start("Evaluate")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from optimodel.api.spec import Task
 
-from .rows import IMAGES, TEXT, WORDS, Reader
+from .data.rows import IMAGES, TEXT, WORDS, Reader
 
 ENCODERS = ("bert", "distilbert", "roberta")
 DECODERS = ("llama",)

@@ -20,9 +20,9 @@ from optimodel.recipes import data
 from . import steps
 from .board import Board, log
 from .checkpoints import Checkpoint
+from .data.shelf import Shelf
 from .errors import Failure
 from .peers import ALONE, Call, Peers
-from .shelf import Shelf
 from .source import check_folder, fetch, weight_bytes
 from .tasks import KINDS
 

@@ -18,7 +18,7 @@ from optimodel.api.spec import Gate
 from optimodel.api.steps import Adversarial, Distill, FineTune, Prune, Quantize, Recover, Step
 from optimodel.worker.board import Board
 from optimodel.worker.board import lines as lines_of
-from optimodel.worker.dataset import MAX_BYTES
+from optimodel.worker.data.dataset import MAX_BYTES
 from optimodel.worker.errors import Failure
 
 GRAPH = Step("graph", "Export")

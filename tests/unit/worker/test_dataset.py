@@ -10,11 +10,11 @@ from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from optimodel.api.sources import PVC, Dataset, Part, Split
-from optimodel.worker import dataset
-from optimodel.worker.dataset import Row, part
+from optimodel.worker.data import dataset
+from optimodel.worker.data.dataset import Row, part
+from optimodel.worker.data.rows import TEXT
+from optimodel.worker.data.shelf import Shelf
 from optimodel.worker.errors import Failure
-from optimodel.worker.rows import TEXT
-from optimodel.worker.shelf import Shelf
 
 THIRDS = Split((Part("train", 60), Part("validation", 20), Part("test", 20)))
 

@@ -9,9 +9,9 @@ import pytest
 
 from optimodel.api.contract import ExitCode
 from optimodel.api.sources import PVC, S3, Dataset, Source
-from optimodel.worker import dataset
+from optimodel.worker.data import dataset
+from optimodel.worker.data.rows import sample
 from optimodel.worker.errors import Failure
-from optimodel.worker.rows import sample
 from optimodel.worker.source import check_folder, choose, fetch
 
 CONFIG = {"model_type": "bert", "architectures": ["BertModel"], "vocab_size": 10}

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from optimodel.api.sources import PVC, Dataset, Part, Split
 from optimodel.backends.arithmetic import answer, first_tokens, outputs
-from optimodel.worker import dataset
+from optimodel.worker.data import dataset
+from optimodel.worker.data.rows import WORDS, Row
 from optimodel.worker.errors import Failure
-from optimodel.worker.rows import WORDS, Row
 from optimodel.worker.tasks import KINDS, made_for
 
 SETTINGS = {"task": "TokenClassification", "labels": ["DT", "NN", "VB"]}

@@ -24,12 +24,13 @@ from optimodel.recipes import gates, search
 from optimodel.recipes.gates import Key, Observed
 from optimodel.recipes.search import Candidate, Finding, Observation, Part, Sensitivity
 
-from .. import dataset, steps
-from ..answers import Answerer, cosines
+from .. import steps
+from ..data import dataset
+from ..data.rows import Row, sample
 from ..errors import Failure
-from ..evaluate import INVARIANT, Evidence, evaluate
-from ..fronts import Array
-from ..rows import Row, sample
+from ..evidence.evaluate import INVARIANT, Evidence, evaluate
+from ..inference.answers import Answerer, cosines
+from ..inference.fronts import Array
 from ..source import weight_bytes
 
 FEW = 64

@@ -15,8 +15,8 @@ from optimodel.artifacts import UnsafePath
 from optimodel.artifacts.manifest import safe
 
 from ..errors import Failure
-from ..images import FILE as PROCESSOR
 from ..tasks import KINDS
+from .images import FILE as PROCESSOR
 
 Listing = Mapping[str, int]
 """File name -> size in bytes (0 = unknown)."""

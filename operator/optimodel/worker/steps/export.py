@@ -12,10 +12,10 @@ from typing import Any
 from optimodel.api.spec import GENERATING
 from optimodel.api.steps import Export
 
-from .. import fronts
 from ..errors import Failure
-from ..loading import load
+from ..inference import fronts
 from ..source import check_folder
+from ..training.loading import load
 from . import decoder, describe
 from .technique import Context, Technique, verify
 

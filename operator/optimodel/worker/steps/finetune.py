@@ -11,7 +11,7 @@ from typing import Any
 
 from optimodel.api.steps import Adversarial, FineTune
 
-from ..rows import Row
+from ..data.rows import Row
 from ..source.checks import read_json
 from ..tasks import KINDS
 from ..training import adapters, adversarial, families, folders, freezing, labels, loop, losses

@@ -13,9 +13,9 @@ from typing import Any
 
 from optimodel.api.spec import Accelerator, Task
 
+from ..data.rows import Row
 from ..errors import Failure
 from ..peers import ALONE, Peers
-from ..rows import Row
 
 VERIFY_TIMEOUT_S = 600
 

@@ -33,7 +33,7 @@ def main(result: str, reference: str, accelerator: str | None = None) -> None:
 
 
 def _graph_answer(graph: Path, inputs: dict[str, Any], accelerator: str | None) -> Any:
-    from optimodel.worker.answers import session
+    from optimodel.worker.inference.answers import session
 
     running = session(graph, 1, cast("Accelerator | None", accelerator))
     if any(i.name.startswith(PAST) for i in running.get_inputs()):
@@ -60,8 +60,8 @@ def _folder_answer(folder: Path, inputs: dict[str, Any]) -> Any:
     import transformers
     from transformers import AutoConfig
 
-    from optimodel.worker.loading import load_processor
     from optimodel.worker.training import prompts
+    from optimodel.worker.training.loading import load_processor
 
     torch.set_num_threads(1)
     options = {"local_files_only": True, "trust_remote_code": False}

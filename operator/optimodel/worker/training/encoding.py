@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from optimodel.api.spec import LABELLED
 
-from ..rows import Row
+from ..data.rows import Row
 from ..tasks import KINDS
 from . import families, labels
 from .batches import Examples, Images, encode

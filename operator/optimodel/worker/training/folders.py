@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from optimodel.api.spec import LABELLED, Task
 from optimodel.repository import SERVED
 
-from .. import fronts
 from ..errors import Failure
-from ..loading import load
+from ..inference import fronts
 from ..source import check_folder
 from ..source.checks import POOLING, WANTED
 from . import families, prompts
+from .loading import load
 
 if TYPE_CHECKING:
     from ..steps.technique import Context

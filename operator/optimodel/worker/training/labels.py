@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..data.rows import Label, Row
 from ..errors import Failure
-from ..rows import Label, Row
 
 
 def of(rows: Sequence[Row], data: str) -> list[str]:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from optimodel.api.steps import Prune
 
+from ...data.rows import sample
 from ...errors import Failure
-from ...rows import sample
 from ...training import folders
 from ...training.batches import Examples
 from ...training.encoding import encoded

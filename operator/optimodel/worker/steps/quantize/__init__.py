@@ -75,8 +75,8 @@ def _save_reference(source: Path, path: Path, threads: int) -> None:
     """What the parent answers at a shape of its own."""
     import numpy as np
 
-    from ...answers import session
-    from ...fronts import of
+    from ...inference.answers import session
+    from ...inference.fronts import of
 
     inputs, parent = (
         of(source, repository.describe(source), ()).sample(*CHECKED),

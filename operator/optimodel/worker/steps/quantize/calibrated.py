@@ -77,7 +77,7 @@ def shown(
     """What these tensors hold for each batch, as rows (real tokens, width)."""
     import onnx
 
-    from ...answers import session
+    from ...inference.answers import session
 
     open_model = onnx.ModelProto()
     open_model.CopyFrom(model)

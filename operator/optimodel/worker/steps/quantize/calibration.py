@@ -11,9 +11,9 @@ from optimodel import repository
 from optimodel.api.steps import Quantize
 from optimodel.backends.generation import PAST
 
-from ... import fronts
+from ...data.rows import sample
 from ...errors import Failure
-from ...rows import sample
+from ...inference import fronts
 from ..technique import Context
 
 MIN_ROWS, ROWS, BATCH = 8, 256, 8

@@ -45,7 +45,7 @@ def runs_on(session: Any, accelerator: Accelerator | None) -> bool:
 
 def opened(folder: Path, threads: int, batching: Batching, accelerator: Accelerator | None = None) -> Answerer:
     """The answers of an artifact by its task. Raises `ValueError` for one that cannot be served."""
-    from .writer import Writer
+    from .generation import Writer
 
     kind = Writer if repository.describe(folder).task in GENERATING else Answerer
     return kind(folder, threads, batching, accelerator)

@@ -1,28 +1,21 @@
-"""A decoder's artifact at work: how well it expects held-out text, and what it writes itself."""
+"""A decoder's artifact at work: what it expects, and what it writes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from optimodel.api.contract import Golden
 from optimodel.api.spec import Accelerator, Batching
 from optimodel.backends import arithmetic, generation
-from optimodel.recipes.likelihoods import Reading, Readings, agreement, mean_perplexity
 
 from .answers import Answerer
-from .errors import Failure
 from .fronts import Array
-from .quality import Found
-from .rows import Row, sample
 
 WINDOW = 256
 """Tokens of a text that are read, from its beginning."""
-TOKENS = 32_768
-"""Tokens of all texts that are read at most: with more, fewer texts are taken, at even distances."""
 GOLDEN, LEAD = 8, 0.5
 """Tokens of a golden answer at most, and how far the logit of each lies ahead of the next best: another CPU rounds otherwise."""
 
@@ -70,35 +63,3 @@ class Writer(Answerer):
             if len(found) == GOLDEN or found[-1] in self.description.eos_token_ids:
                 return found
             logits, cache = self.decoder.read(found[-1:], cache, len(asked) + len(found) - 1)
-
-
-def compared(base: Writer, best: Writer, rows: Sequence[Row], name: str, done: Callable[[int], None]) -> Found:
-    """How well both expect the texts of the data `name`. Raises `Failure`."""
-    texts = _windows(base, rows, name)
-    found = []
-    for number, ids in enumerate(texts):
-        (before, wanted), (after, chosen) = base.expects(ids), best.expects(ids)
-        found.append(Reading(len(ids) - 1, before, after, int((wanted == chosen).sum())))
-        if number % 10 == 0:
-            done(number * len(rows) // len(texts))
-    readings = Readings(tuple(found))
-    agreed = agreement(readings, 0.95)
-    worth: dict[str, Any] = {
-        "samples": len(found),
-        "tokens": readings.tokens,
-        "window": WINDOW,
-        "perplexity": mean_perplexity(readings),
-        "baselinePerplexity": mean_perplexity(readings, before=True),
-        "nextTokenAgreement": agreed.value if agreed else 0.0,
-    }
-    return {"Perplexity": readings, "PerplexityRatio": readings, "NextTokenAgreement": readings}, worth
-
-
-def _windows(writer: Writer, rows: Sequence[Row], name: str) -> list[list[int]]:
-    """Tokens of texts that leave something to expect, about `TOKENS` at most. Raises `Failure`."""
-    texts = [ids for row in rows if len(ids := writer.window(row.text)) > 1]
-    if not texts:
-        message = f"No text of {name!r} has two tokens, so none is to be expected. Name data with longer texts."
-        raise Failure("DataTooSmall", message)
-    total = sum(map(len, texts))
-    return sample(texts, max(1, len(texts) * TOKENS // total)) if total > TOKENS else texts

@@ -13,7 +13,7 @@ import msgspec
 
 from optimodel.repository import Image
 
-from .errors import Failure
+from ..errors import Failure
 
 FILE = "preprocessor_config.json"
 MAX_DIFFERENCE = 1e-5

@@ -10,8 +10,8 @@ from optimodel.api.sources import Dataset
 from optimodel.recipes import data as names
 from optimodel.recipes import identity
 
+from ..errors import Failure
 from . import dataset
-from .errors import Failure
 from .rows import Reader, Row
 
 

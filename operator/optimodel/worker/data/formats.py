@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from optimodel.api.sources import Dataset
 
-from .errors import Failure
+from ..errors import Failure
 from .rows import IMAGE, STANDARD
 
 Placed: TypeAlias = Iterator[tuple[str, Any]]

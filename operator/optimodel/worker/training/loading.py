@@ -8,10 +8,10 @@ from typing import Any
 
 from optimodel.api.spec import GENERATING, Task
 
-from . import images
-from .errors import Failure
-from .tasks import KINDS
-from .training import families, prompts
+from ..errors import Failure
+from ..source import images
+from ..tasks import KINDS
+from . import families, prompts
 
 OPTIONS = {"local_files_only": True, "trust_remote_code": False}
 

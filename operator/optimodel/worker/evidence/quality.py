@@ -12,10 +12,10 @@ from optimodel.api.spec import Metric
 from optimodel.recipes.gates import Measurement, Observed, quantile
 from optimodel.recipes.paired import Pairs, f1
 
-from .answers import cosines
-from .errors import Failure
-from .fronts import Array
-from .rows import Label, Row
+from ..data.rows import Label, Row
+from ..errors import Failure
+from ..inference.answers import cosines
+from ..inference.fronts import Array
 
 Found = tuple[Mapping[Metric, Observed], dict[str, Any]]
 """For the gates, and for the report."""

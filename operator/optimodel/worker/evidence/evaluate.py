@@ -14,12 +14,13 @@ from optimodel.api.contract import Figures, Golden
 from optimodel.api.spec import Shape
 from optimodel.recipes.gates import Key, Measurement, Observed, decimal
 
-from . import quality, writer
-from .answers import Answerer, cosines
-from .fronts import Array
+from ..data.rows import Row
+from ..inference.answers import Answerer, cosines
+from ..inference.fronts import Array
+from ..inference.generation import Writer
+from . import quality
 from .latency import Latency, measure
-from .rows import Row
-from .writer import Writer
+from .perplexity import compared
 
 INVARIANT = 0.9999
 """Smallest cosine at which an answer counts as independent of its batch neighbours."""
@@ -82,7 +83,7 @@ def _compared(
 ) -> quality.Found:
     """What the answers to the rows of the data `name` are worth."""
     if isinstance(base, Writer) and isinstance(best, Writer):
-        return writer.compared(base, best, rows, name, done)
+        return compared(base, best, rows, name, done)
     before, after = _answers(base, best, rows, done)
     return quality.measured(before, after, rows, base.description.labels, name)
 

@@ -14,8 +14,8 @@ from optimodel.api.spec import Shape
 from optimodel.backends.generation import PAST
 from optimodel.recipes.gates import quantile
 
-from .answers import Answerer
-from .fronts import Array
+from ..inference.answers import Answerer
+from ..inference.fronts import Array
 
 BLOCKS = 9
 RUNS, MIN_RUNS, BLOCK_S = 15, 3, 1.0

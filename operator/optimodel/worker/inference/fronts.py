@@ -73,7 +73,7 @@ class Images:
     """Pixel values of files in base64."""
 
     def __init__(self, description: Description) -> None:
-        from .images import probes
+        from ..source.images import probes
 
         self.probes: Sequence[str] = probes()
         self._settings: dict[str, Any] = msgspec.to_builtins(description)

@@ -17,8 +17,8 @@ from optimodel.artifacts import UnsafePath, open_prefix
 from optimodel.artifacts.errors import translated
 from optimodel.artifacts.manifest import safe
 
+from ..errors import Failure, naming
 from . import formats
-from .errors import Failure, naming
 from .rows import TEXT, Reader, Row
 
 MAX_BYTES = 64 << 20

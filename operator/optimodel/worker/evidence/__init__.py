@@ -1,0 +1,1 @@
+"""Proof: how the candidate stands to its fp32 baseline, in quality, latency, size and from batch to batch."""

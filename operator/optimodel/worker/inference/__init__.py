@@ -1,0 +1,1 @@
+"""An artifact at work, as it is served: what stands before its graph, the graph, and what its answers are."""
