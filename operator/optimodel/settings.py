@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
+
+import msgspec
 
 from .plan.types import Platform
 
@@ -55,7 +58,15 @@ def _platform(env: Mapping[str, str], own: str) -> Platform:
         network_policy=env.get("OPTIMODEL_NETWORK_POLICY", "").lower() in _TRUE,
         gateway_namespace=env.get("OPTIMODEL_GATEWAY_NAMESPACE", ""),
         operator_namespace=own,
+        worker_images=_images(env, "OPTIMODEL_WORKER_IMAGES"),
     )
+
+
+def _images(env: Mapping[str, str], name: str) -> dict[str, str]:
+    try:
+        return msgspec.json.decode(env.get(name) or "{}", type=dict[str, Annotated[str, msgspec.Meta(min_length=1)]])
+    except msgspec.DecodeError as error:
+        raise ValueError(f"{name} must be a JSON object of names and images: {error}") from error
 
 
 def _number(env: Mapping[str, str], name: str, default: int) -> int:

@@ -103,6 +103,17 @@ def test_the_operator_reads_its_environment() -> None:
     assert settings.platform.gateway_namespace == "edge"
     assert settings.platform.worker_image == "optimodel/worker:0.1.0"
     assert settings.platform.operator_image == "optimodel/operator:0.1.0"
+    assert settings.platform.worker_images == {}
+
+
+def test_the_operator_reads_the_images_that_steps_may_name() -> None:
+    flags = "--set=images.workers.gpu=team/worker-gpu:1,images.workers.big=team/worker@sha256:2"
+    found = Settings.read(environment(objects(flags))).platform
+    assert found.worker_images == {"gpu": "team/worker-gpu:1", "big": "team/worker@sha256:2"}
+    assert found.worker_image == "optimodel/worker:0.1.0"
+    for bad in ("gpu=x", '{"gpu": ""}', '{"gpu": 1}'):
+        with pytest.raises(ValueError, match="OPTIMODEL_WORKER_IMAGES must be a JSON object"):
+            Settings.read(environment(objects()) | {"OPTIMODEL_WORKER_IMAGES": bad})
 
 
 def test_every_variable_is_known_to_the_operator() -> None:
@@ -125,7 +136,15 @@ def test_crds_stay_when_the_release_goes() -> None:
 
 
 @pytest.mark.parametrize(
-    "flag", ["replicas=3", "networkPolicy.gatewayNamespace=", "images.operater=x", "operator.logLevel=LOUD"]
+    "flag",
+    [
+        "replicas=3",
+        "networkPolicy.gatewayNamespace=",
+        "images.operater=x",
+        "images.workers.GPU=x",
+        "images.workers.gpu=",
+        "operator.logLevel=LOUD",
+    ],
 )
 def test_bad_values_are_refused(flag: str) -> None:
     with pytest.raises(subprocess.CalledProcessError) as refused:

@@ -263,6 +263,18 @@ REFUSED: dict[str, tuple[Callable[[], Object], list[str]]] = {
         lambda: model(optimization={"podTemplate": {}, "podTemplates": [{"steps": ["a"]}]}),
         ["move it into podTemplates"],
     ),
+    "a worker image that is not a name": (
+        lambda: model(optimization__podTemplate={"workerImage": "registry.example/worker:1"}),
+        ["podTemplate.workerImage", "name an image that the platform offers"],
+    ),
+    "a worker image of a step that is not a name": (
+        lambda: model(optimization__podTemplates=[{"steps": ["a"], "workerImage": ""}]),
+        ["podTemplates[0].workerImage", "name an image that the platform offers"],
+    ),
+    "a worker image for what serves": (
+        lambda: model(serving__podTemplate={"workerImage": "gpu"}),
+        ["unknown field", "serving.podTemplate.workerImage"],
+    ),
     "pods of a step twice": (
         lambda: model(optimization__podTemplates=[{"steps": ["a", "b"]}, {"steps": ["b"]}]),
         ["one entry of podTemplates"],

@@ -47,7 +47,7 @@ def start(cluster: Cluster, tmp_path: Path) -> Iterator[Start]:
     started: list[Operator] = []
 
     def run() -> Operator:
-        env = {"OPTIMODEL_NETWORK_POLICY": "true"}
+        env = {"OPTIMODEL_NETWORK_POLICY": "true", "OPTIMODEL_WORKER_IMAGES": '{"small": "worker-small:1"}'}
         started.append(Operator(cluster, tmp_path / "operator.log", "pod-uid", program=REAL, **env))
         return started[-1]
 
@@ -134,7 +134,7 @@ def page(progress: Progress) -> Iterator[None]:
 
 
 def test_two_jobs_in_turn_and_a_kill_between_them(cluster: Cluster, start: Start) -> None:
-    rest = {"resources": {"limits": {"memory": "3Gi"}}}
+    rest = {"workerImage": "small", "resources": {"limits": {"memory": "3Gi"}}}
     create(cluster, "parts", podTemplates=[{"steps": ["adapt"], **GPU}, rest])
     operator = start()
     eventually(lambda: of(cluster, "jobs", "parts"), 30, "the first Job")
@@ -142,6 +142,7 @@ def test_two_jobs_in_turn_and_a_kill_between_them(cluster: Cluster, start: Start
     (pod,) = pods(cluster, first)
     assert pod["spec"]["nodeSelector"] == {"pool": "gpu"} and told(pod).until == "adapt"
     assert pod["spec"]["containers"][0]["resources"]["limits"] == {"nvidia.com/gpu": "1"}
+    assert pod["spec"]["containers"][0]["image"] == "worker:1"
     operator.end(signal.SIGKILL)
     steps = tuple(StepProgress(n, "Done", 100, "9.0") for n in ("Fetch", "adapt"))
     left = tuple(StepProgress(n, "Pending") for n in ("graph", "Evaluate", "Publish"))
@@ -165,6 +166,7 @@ def test_two_jobs_in_turn_and_a_kill_between_them(cluster: Cluster, start: Start
     assert "nodeSelector" not in pod["spec"] and pod["spec"]["containers"][0]["resources"]["limits"] == {
         "memory": "3Gi"
     }
+    assert pod["spec"]["containers"][0]["image"] == "worker-small:1"
     assert (told(pod).until, told(pod).pinned_source, told(pod).pinned_data) == (None, "sha256:s", "sha256:d")
     found = status(cluster, "parts")
     assert found["attempt"]["pins"] == {"source": "sha256:s", "data": "sha256:d", "step": "adapt"}

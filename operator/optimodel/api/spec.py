@@ -117,6 +117,9 @@ class StepPodTemplate(Struct, frozen=True):
     """The pods of some steps, or, without `steps`, of those that no other template names."""
 
     steps: tuple[str, ...] = ()
+    worker_image: str | None = None
+    """One of the platform's images by its name, never a reference: what code runs with a namespace's Secrets is not for its
+    tenants to choose. `pod_template` has it likewise."""
     metadata: dict[str, Any] | None = None
     spec: dict[str, Any] | None = None
     resources: dict[str, Any] | None = None

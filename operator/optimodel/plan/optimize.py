@@ -125,9 +125,11 @@ def _run(s: Snapshot, known: ModelRevisionStatus, turn: Turn, evaluation: str) -
     state = work.read(job, s.pods, s.now)
     delete = _others(s, keep=name, turn=turn)
     if state.state == "Absent":
+        steps = s.status.steps if turn.number else ()
+        if lacking := _image_lacking(s, turn):
+            return Work(known, attempt, steps=steps, failure=lacking)
         manifest = _job(s, turn, known, name, evaluation)
         begun = Event("Normal", "OptimizationStarted", f"Job {name} optimizes revision {attempt.revision}", name)
-        steps = s.status.steps if turn.number else ()
         return Work(known, attempt, apply=(manifest,), delete=delete, steps=steps, events=(begun,))
     if state.state == "Succeeded" and state.result and not state.result.artifact and not turn.last:
         return _advance(s, known, turn, state.result)
@@ -166,6 +168,21 @@ def _advance(s: Snapshot, known: ModelRevisionStatus, turn: Turn, result: Result
     return Work(known, attempts.after(s, turn, result.pins), steps=_steps(s, turn, result.steps), events=(event,))
 
 
+def _image_lacking(s: Snapshot, turn: Turn) -> Failure | None:
+    """An image that this Job or a later one names in vain: told before the first, not after a day of training."""
+    have = s.platform.worker_images
+    wanted = (part.worker_image for part in turn.segments[turn.number :])
+    name = next((name for name in wanted if name and name not in have), None)
+    if name is None:
+        return None
+    offered = f"offers {', '.join(sorted(have))}" if have else "offers none by name"
+    text = (
+        f"spec.optimization names worker image {name!r}, and the platform {offered}. Name another, or leave workerImage out for "
+        f"the default; the platform's team adds it as images.workers.{name} of the chart."
+    )
+    return Failure("worker", "WorkerImageUnknown", text)
+
+
 def _job(s: Snapshot, turn: Turn, known: ModelRevisionStatus, name: str, evaluation: str) -> dict[str, Any]:
     o, part = s.spec.optimization, turn.segment
     made = known.artifact
@@ -194,7 +211,7 @@ def _job(s: Snapshot, turn: Turn, known: ModelRevisionStatus, name: str, evaluat
         name=name,
         job=document,
         owner=parts.owner(s.meta.name, s.meta.uid),
-        image=s.platform.worker_image,
+        image=s.platform.worker_images[part.worker_image] if part.worker_image else s.platform.worker_image,
         pull_policy=s.platform.image_pull_policy,
         timeout=o.timeout,
         pod_template=part.pod_template,

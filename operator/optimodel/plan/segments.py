@@ -21,6 +21,11 @@ class Segment:
     pod_template: dict[str, Any] | None
     processes: int
 
+    @property
+    def worker_image(self) -> str | None:
+        """Which of the platform's images it runs, by name; None = the default."""
+        return (self.pod_template or {}).get("workerImage")
+
 
 def segments(o: Optimization) -> tuple[Segment, ...]:
     """The Jobs in their order, at least one. Evaluation goes with the last step, unless a template names it."""

@@ -79,6 +79,8 @@ class Platform:
     network_policy: bool = False
     gateway_namespace: str = ""
     operator_namespace: str = ""
+    worker_images: Mapping[str, str] = field(default_factory=dict)
+    """Beside the default one, those that a Job's pods may name."""
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.plan.world import SPEC, World, result
+from tests.unit.plan.world import PLATFORM, SPEC, World, result
 
 from optimodel.api import contract, names
 from optimodel.api.contract import JobInput, Pins, Result, StepProgress
@@ -209,6 +210,74 @@ def test_another_judging_takes_the_last_job_alone_and_lost_bytes_take_all() -> N
     assert work(w)[1].until == "small", "the steps may be gone too"
     w.end_job(done(work(w)[1]))
     assert work(w)[1].until is None
+
+
+def image(job: dict[str, Any]) -> str:
+    (worker,) = job["spec"]["template"]["spec"]["containers"]
+    return str(worker["image"])
+
+
+def offer(w: World, **images: str) -> None:
+    """The operator starts anew, with these beside the default image."""
+    w.platform = dataclasses.replace(PLATFORM, worker_images=images)
+    w.settle()
+
+
+def test_a_job_runs_the_image_that_its_pods_name() -> None:
+    w = World(spec({"steps": ["adapt", "small"], "workerImage": "gpu"}))
+    offer(w, gpu="worker-gpu:1", other="worker-other:1")
+    first, told = work(w)
+    assert image(first) == "worker-gpu:1" and told.until == "small"
+    offer(w, gpu="worker-gpu:2")
+    assert work(w)[0] == first, "it goes on with the image that it began with"
+    w.end_job(done(told))
+    second, told = work(w)
+    assert image(second) == PLATFORM.worker_image and told.until is None
+    w.end_job(done(told, "small"))
+    w.start_pods()
+    assert w.condition("Ready")
+
+    one = World(spec() | {"optimization": TRAINED["optimization"] | {"podTemplate": {"workerImage": "gpu"}}})
+    offer(one, gpu="worker-gpu:1")
+    job, told = work(one)
+    assert image(job) == "worker-gpu:1" and told.until is None
+    assert one.status["revision"] == w.status["revision"], "what runs a step is no part of what it is"
+
+
+@pytest.mark.parametrize("step", ["adapt", "int8"])
+def test_an_unknown_image_is_told_before_the_first_job_and_heals_when_it_is_there(step: str) -> None:
+    w = World(spec({"steps": [step], "workerImage": "gpu"}))
+    w.settle()
+    assert w.condition("Ready", "False", "WorkerImageUnknown") and w.names("Job") == []
+    assert not w.condition("Stalled") and "offers none by name" in w.message()
+    offer(w, big="worker-big:1", cuda="worker-cuda:1")
+    assert "'gpu', and the platform offers big, cuda" in w.message() and "images.workers.gpu" in w.message()
+    writes = len(w.written)
+    w.settle()
+    assert len(w.written) == writes and w.names("Job") == []
+    offer(w, gpu="worker-gpu:1")
+    assert image(work(w)[0]) == ("worker-gpu:1" if step == "adapt" else PLATFORM.worker_image)
+    assert w.condition("Ready", "False", "Optimizing")
+
+
+def test_an_image_that_goes_leaves_what_runs_and_what_serves_alone() -> None:
+    w = World(spec({"steps": ["adapt"], "workerImage": "gpu"}))
+    offer(w, gpu="worker-gpu:1")
+    first, told = work(w)
+    offer(w)
+    assert work(w)[0] == first and w.condition("Ready", "False", "Optimizing")
+    w.edit(optimization=spec({"steps": ["adapt"], "workerImage": "gqu"})["optimization"])
+    w.settle()
+    assert w.condition("Ready", "False", "WorkerImageUnknown") and work(w)[0] == first, "a slip stops no work"
+    w.edit(optimization=spec({"steps": ["adapt"], "workerImage": "gpu"})["optimization"])
+    w.settle()
+    assert work(w)[0] == first and w.condition("Ready", "False", "Optimizing")
+    w.end_job(done(told))
+    w.end_job(done(work(w)[1], "adapt"))
+    w.start_pods()
+    assert w.condition("Ready")
+    offer(w)
+    assert w.condition("Ready") and w.status["phase"] == "Ready"
 
 
 @pytest.mark.parametrize("name", ["export", "Search"])

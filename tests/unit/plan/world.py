@@ -58,6 +58,7 @@ class World:
         self.version = 0
         self.written: list[dict[str, Any]] = []
         self.events: list[str] = []
+        self.platform = PLATFORM
         if runtime is not None:
             self.set_runtime(runtime)
         self.put(
@@ -115,7 +116,7 @@ class World:
 
     def step(self, dies: bool = False) -> Plan:
         """One reconcile: decide and carry out. One that `dies` does so before it writes the status."""
-        seen = take(self.store, "a", "m", PLATFORM, self.now)
+        seen = take(self.store, "a", "m", self.platform, self.now)
         assert seen is not None
         plan = decide(seen)
         for manifest in plan.apply:
