@@ -20,7 +20,7 @@ from optimodel.api.search import Auto
 from optimodel.api.sources import S3, Artifacts, Part, Split
 from optimodel.api.spec import Gate, Shape
 from optimodel.api.steps import Prune, Quantize, Step
-from optimodel.recipes.search import Candidate, feasible
+from optimodel.recipes.search import Candidate, Observation, feasible
 from optimodel.worker import steps
 from optimodel.worker.data.dataset import Row
 from optimodel.worker.errors import Failure
@@ -152,6 +152,37 @@ def test_a_search_that_is_killed_while_it_trains_goes_on_from_a_checkpoint(
     assert int(re.findall(r"at step (\d+) of 60", log)[0]) > 30 - forks.INTERVAL
     assert (ended.search, ended.artifact) == (calm.search, calm.artifact)
     assert holds(tmp_path / "killed") == holds(tmp_path / "calm"), "the same bytes, and no checkpoint is left"
+
+
+@pytest.mark.timeout(300)
+def test_finalists_are_timed_in_turn_and_a_job_that_was_killed_before_that_does_no_more(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    store = tmp_path / "store"
+    store.mkdir()
+    place = Artifacts(s3=S3(f"file://{store}"))
+    auto = Auto("d/validation", "Cost", train="d/train", trials=3)
+    wanted = job(folder, "final000", auto=auto, gates=(ALIKE_AT_ALL,), artifacts=place)
+    run(wanted, tmp_path / "one")
+    (path,) = store.rglob("searches/*.json")
+    trials = [f for f in msgspec.json.decode(path.read_bytes(), type=Record).findings if isinstance(f, Observation)]
+    level = tuple(msgspec.structs.replace(o, stage="Judged", latency=0.5, value=0.5) for o in trials)
+    path.write_bytes(msgspec.json.encode(Record(level)))
+    for report in store.rglob("reports/*"):
+        report.unlink()
+    capfd.readouterr()
+    result, report = run(wanted, tmp_path / "two")
+    log = capfd.readouterr().out
+    assert "Search: 3 trials are known" in log and "Search: the best 3 in turn: " in log
+    assert not any(f"Search: {o.candidate}: " in log for o in level), "no trial again"
+    final = report.details["search"]["final"]
+    assert sorted(final["candidates"]) == sorted(o.candidate for o in level)
+    assert [len(values) for values in final["values"]] == [15] * 3 and final["seconds"] < 100
+    assert all(value > 0 for values in final["values"] for value in values)
+    assert "3 were timed in turn" in result.search.reason and result.search.trials == 3
+    again, _ = run(msgspec.structs.replace(wanted, evaluation="e2"), tmp_path / "three")
+    assert (again.search, states(again)["Search"]) == (result.search, "Cached"), "remembered as trials are"
+    assert not list((tmp_path / "two").rglob("finalist-*"))
 
 
 @pytest.mark.timeout(300)

@@ -7,7 +7,7 @@ from tests.unit.worker.test_report import HOSTILE, Page, example
 
 from optimodel.api.contract import GateResult
 from optimodel.api.search import SearchResult
-from optimodel.recipes.search import Observation, Part, Sensitivity
+from optimodel.recipes.search import Observation, Part, Sensitivity, Timing
 from optimodel.worker import report
 
 HELD = (GateResult("alike", "CosineMean", "Pass", "0.99", "0.985", "0.995", "0.98", 400),)
@@ -18,6 +18,7 @@ TRIALS = (
     Observation("weights-int4", "Screened", 2.0, 1, 15_000_000, COARSE, 0.9),
     Observation("Vocabulary pruned, dynamic-int8", "Failed", message=HOSTILE),
 )
+FINAL = Timing(("dynamic-int8", "float16"), ((0.4, 0.5, 0.45), (0.48, 0.6, 0.5)), 20.0)
 RANKED = Sensitivity("weights-int4", (Part("FFNDown", 0.02, 100), Part("Attention", 0.03, 200)))
 
 
@@ -26,6 +27,7 @@ def page(**changes: object) -> Page:
     found = SearchResult("Latency", "dynamic-int8: it is fast.", "dynamic-int8", 4, 2)
     details = {
         "validation": "questions/validation", "rows": 400, "seed": 7, "seconds": 20.0,
+        "final": msgspec.to_builtins(FINAL),
         "front": ["dynamic-int8", "float16"], "trials": msgspec.to_builtins(TRIALS), "sensitivity": msgspec.to_builtins([RANKED]),
     } | changes  # fmt: skip
     result = msgspec.structs.replace(before.result, search=found)
@@ -41,11 +43,16 @@ def test_every_trial_is_shown_with_its_fate() -> None:
     assert rows["2"][1] == "Pareto" and rows["2"][5] == "0.999"
     assert rows["3"][1] == "out on few texts" and rows["3"][-1] == "alike Fail"
     assert rows["4"][1] == "could not be made" and "alert('1')" in rows["4"][-1]
+    assert shown.table("final") == {"dynamic-int8": ["0.45", "0.4", "0.5"], "float16": ["0.5", "0.48", "0.6"]}
     text = " ".join(shown.text)
-    assert "dynamic-int8: it is fast." in text and "400 rows of questions/validation" in text
+    assert "in 3 rounds" in text and "dynamic-int8: it is fast." in text and "400 rows of questions/validation" in text
     assert "Sensitivity to weights-int4" in text and text.index("Attention") < text.index("FFNDown")
     circles = [value for name, key, value in shown.attributes if (name, key) == ("circle", "class")]
     assert circles.count("dot") >= 2, "both of the Pareto list are on the plane"
+
+
+def test_a_search_whose_trials_left_nothing_open_tells_no_final() -> None:
+    assert "final" not in [value for _, key, value in page(final=None).attributes if key == "id"]
 
 
 def test_a_report_without_a_search_says_nothing_of_one() -> None:

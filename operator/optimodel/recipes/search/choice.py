@@ -1,4 +1,4 @@
-"""Who wins, and why. Feasible comes first; then the objective; what noise cannot tell apart goes to the smaller and simpler."""
+"""Who wins, and why. Feasible comes first; then the objective; what the clock cannot tell apart goes to the smaller and simpler."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 from optimodel.api.search import Objective
 
-from .findings import Finding, Observation, cost, feasible, merit
+from .findings import Finding, Observation, cost, holding, merit
+from .noise import NOISE, behind, final, settled, surely
 
-NOISE = 0.1
-"""Latencies of one graph differ by up to so much of their value from run to run (research measured ±10 % on a shared machine)."""
 _WORDS: dict[Objective, str] = {
     "Latency": "the latency",
     "Size": "the size",
@@ -30,13 +29,9 @@ class Choice:
 def front(findings: Sequence[Finding]) -> tuple[Observation, ...]:
     """The Pareto list: feasible candidates of which none is at least as good in everything (quality, latency, objective, size) and
     better in something as another; the best by the objective first."""
-    good = _feasible(findings)
+    good = holding(findings)
     best = [one for one in good if not any(_dominates(other, one) for other in good)]
     return tuple(sorted(best, key=lambda o: (cost(o.value), o.weights_bytes, o.candidate)))
-
-
-def _feasible(findings: Sequence[Finding]) -> list[Observation]:
-    return [f for f in findings if isinstance(f, Observation) and feasible(f)]
 
 
 def _axes(found: Observation) -> tuple[float, ...]:
@@ -49,30 +44,33 @@ def _dominates(one: Observation, other: Observation) -> bool:
     return all(a <= b for a, b in zip(mine, theirs, strict=True)) and mine != theirs
 
 
-def finalist(found: Observation, findings: Sequence[Finding]) -> bool:
+def unbeaten(found: Observation, findings: Sequence[Finding]) -> bool:
     """Whether a candidate that was timed is worth all the texts: no feasible one answered the few texts as well, and is as small
     and, beyond noise, faster."""
 
     def beaten_by(other: Observation) -> bool:
         times = ((other.latency, found.latency), (other.value, found.value))
-        faster = all(cost(ours) * (1 + NOISE) < cost(theirs) for ours, theirs in times)
+        faster = all(surely(ours, theirs) for ours, theirs in times)
         return faster and other.weights_bytes <= found.weights_bytes and merit(other.screen) >= merit(found.screen)
 
-    return not any(beaten_by(other) for other in _feasible(findings))
+    return not any(beaten_by(other) for other in holding(findings))
 
 
 def choose(findings: Sequence[Finding], objective: Objective) -> Choice:
-    """The winner is of the Pareto list, and within noise of its best by the objective the smallest, then that of fewest steps.
-    What costs more than the baseline, beyond noise, is no gain."""
+    """The winner is of the Pareto list, and of those that are not behind its best by the objective the smallest, then that of
+    fewest steps. What costs more than the baseline, beyond noise, is no gain."""
+    findings, timing = settled(findings, objective), final(findings)
     tried = [f for f in findings if isinstance(f, Observation)]
-    held = f"{len(_feasible(findings))} of {len(tried)} candidates hold the floor"
+    held = f"{len(holding(findings))} of {len(tried)} candidates hold the floor"
     best = [o for o in front(findings) if cost(o.value) <= 1 + NOISE]
     if not best:
-        why = ", and none of them with a gain" if _feasible(findings) else _nearest(tried)
+        why = ", and none of them with a gain" if holding(findings) else _nearest(tried)
         return Choice(None, f"{held}{why}. The baseline is kept.")
-    tied = [o for o in best if cost(o.value) <= cost(best[0].value) * (1 + NOISE)]
+    tied = [o for o in best if not behind(o, best[0], timing)]
     winner = min(tied, key=lambda o: (o.weights_bytes, o.steps, cost(o.value), o.candidate))
     share = f"{_WORDS[objective]} is {cost(winner.value):.3f} of the baseline's"
+    if timing and winner.candidate in timing.candidates:
+        held += f"; {len(timing.candidates)} were timed in turn"
     others = f"; of {len(tied)} that noise does not tell apart the smallest" if len(tied) > 1 else ""
     return Choice(winner, f"{winner.candidate}: {share}; {held}{others}.")
 

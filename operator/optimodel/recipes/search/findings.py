@@ -58,12 +58,26 @@ class Sensitivity(msgspec.Struct, frozen=True, tag=True, rename="camel"):
         return tuple(part.name for part in ordered)
 
 
-Finding = Observation | Sensitivity
+class Timing(msgspec.Struct, frozen=True, tag=True, rename="camel"):
+    """The final: candidates timed in turn with the baseline. `values` has for each the objective in every round, as a share of the
+    baseline's in that round."""
+
+    candidates: tuple[str, ...]
+    values: tuple[tuple[float, ...], ...]
+    seconds: float = 0.0
+
+
+Finding = Observation | Sensitivity | Timing
 
 
 def feasible(found: Observation | None) -> bool:
     """Whether it is proved to hold the floor: every gate passed on all texts."""
     return found is not None and found.stage == "Judged" and all(v.verdict == "Pass" for v in found.gates)
+
+
+def holding(findings: Sequence[Finding]) -> list[Observation]:
+    """The feasible ones."""
+    return [f for f in findings if isinstance(f, Observation) and feasible(f)]
 
 
 def coarse(found: Observation | None) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import combinations, pairwise, product
 
 from .findings import Finding, Observation, Sensitivity, coarse, cost, feasible, merit
+from .noise import final, finalists
 from .space import Candidate, Space, excluding, pruned
 
 MAX_EXCLUDED = 3
@@ -24,6 +25,13 @@ class Ranking:
 
 
 @dataclass(frozen=True)
+class Final:
+    """Asks for the candidates to be timed in turn."""
+
+    candidates: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True)
 class Budget:
     """No trial begins when as many were done, or so many seconds were searched."""
 
@@ -35,8 +43,24 @@ ENDLESS = Budget(math.inf, math.inf)
 """With it a search ends when its tree does."""
 
 
+def next_measurement(space: Space, findings: Sequence[Finding], budget: Budget) -> Candidate | Ranking | Final | None:
+    """What to measure now; None = the search is over. Last of all, whatever is left of the budget, is a final, if there are
+    finalists."""
+    trial = next_trial(space, findings, budget)
+    names = [o.candidate for o in finalists(findings, space.auto.objective)]
+    if trial or not names or final(findings):
+        return trial
+    return Final(tuple(named(space, findings, name) for name in names))
+
+
+def named(space: Space, findings: Sequence[Finding], name: str) -> Candidate:
+    """One that was tried, by its name."""
+    tried = (c for c in tree(space, findings) if isinstance(c, Candidate))
+    return next(c for c in tried if c.name == name)
+
+
 def next_trial(space: Space, findings: Sequence[Finding], budget: Budget) -> Candidate | Ranking | None:
-    """What to measure now; None = the search is over."""
+    """The next of the tree, within the budget."""
     observed = {f.candidate for f in findings if isinstance(f, Observation)}
     if len(observed) >= budget.trials or sum(f.seconds for f in findings) >= budget.seconds:
         return None

@@ -18,6 +18,7 @@ from ..inference.answers import Answerer
 from ..inference.fronts import Array
 
 BLOCKS = 9
+"""Rounds in which each has a block."""
 RUNS, MIN_RUNS, BLOCK_S = 15, 3, 1.0
 """Runs of a block, cut short after a second."""
 
@@ -59,18 +60,29 @@ def measure(
     `next_token` behind it. `done` is told how many shapes are."""
     found = []
     for number, shape in enumerate(shapes):
-        sides = [_side(answerer, shape, next_token) for answerer in (baseline, candidate)]
-        for side in sides:
-            _block(*side, 2)
-        blocks: list[tuple[list[float], list[float]]] = []
-        for turn in range(BLOCKS):
-            first, second = sides if turn % 2 == 0 else sides[::-1]
-            one, two = _block(*first, RUNS), _block(*second, RUNS)
-            blocks.append((one, two) if turn % 2 == 0 else (two, one))
+        blocks = _in_turn([_side(answerer, shape, next_token) for answerer in (baseline, candidate)], BLOCKS)
         ratios = tuple(median(c) / median(b) for b, c in blocks)
         flat = [tuple(ms for pair in blocks for ms in pair[side]) for side in (0, 1)]
         found.append(Latency(shape, flat[0], flat[1], ratios))
         done(number + 1)
+    return found
+
+
+def compared(sides: Sequence[tuple[Answerer, Shape]], rounds: int) -> list[tuple[float, ...]]:
+    """Median milliseconds of each side in each of so many rounds."""
+    found = _in_turn([_side(answerer, shape, False) for answerer, shape in sides], rounds)
+    return [tuple(map(median, blocks)) for blocks in found]
+
+
+def _in_turn(sides: Sequence[tuple[Any, dict[str, Array]]], rounds: int) -> list[list[list[float]]]:
+    """By round a block of each side, in the order of the sides; every round begins with another one."""
+    for side in sides:
+        _block(*side, 2)
+    found = []
+    for turn in range(rounds):
+        order = [(turn + place) % len(sides) for place in range(len(sides))]
+        blocks = {number: _block(*sides[number], RUNS) for number in order}
+        found.append([blocks[number] for number in range(len(sides))])
     return found
 
 

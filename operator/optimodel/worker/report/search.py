@@ -1,8 +1,10 @@
-"""What a search tried, as parts of the page: the candidates, the Pareto list among them, and what each part of the model suffers."""
+"""What a search tried, as parts of the page: the candidates, the Pareto list among them, the final, and what each part of the model
+suffers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import median
 from typing import Any
 
 from . import plot
@@ -45,10 +47,23 @@ def parts(report: Report) -> Iterator[tuple[str, Markup]]:
             )
         ),
     )
+    if found.get("final"):
+        yield "Final", _final(**found["final"])
     for method in found["sensitivity"]:
         ordered = sorted(((part["name"], part["drop"]) for part in method["parts"]), key=lambda part: -part[1])
         said = "1 − mean cosine of the answers when this part alone is quantized."
         yield f"Sensitivity to {method['method']}", together((plot.bars(ordered), tag("p", said, class_="note")))
+
+
+def _final(candidates: Sequence[str], values: Sequence[Sequence[float]], **_: Any) -> Markup:
+    """Whom single trials could not tell apart, and what each took in the rounds."""
+    words = (
+        f"Candidates whose trials left open which is the best, timed in turn with the baseline in {len(values[0])} rounds. For the "
+        "choice and for the Pareto list these values count, not those of the trials."
+    )
+    rows = ((name, *map(number, (median(v), min(v), max(v)))) for name, v in zip(candidates, values, strict=True))
+    found = table(("candidate", "value", "smallest", "largest"), rows, id="final")
+    return together((tag("p", words, class_="note"), found))
 
 
 def _row(count: int, trial: Mapping[str, Any], best: set[str], winner: str) -> tuple[Any, ...]:

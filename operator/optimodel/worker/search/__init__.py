@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from statistics import median
 from typing import Any
 
 import msgspec
@@ -19,13 +20,13 @@ from optimodel.api.spec import Target
 from optimodel.api.steps import Step
 from optimodel.artifacts import Store
 from optimodel.recipes import identity, search
-from optimodel.recipes.search import Candidate, Choice, Finding, Observation, Ranking, Sensitivity
+from optimodel.recipes.search import Candidate, Choice, Final, Finding, Observation, Ranking, Sensitivity, Timing
 
 from .. import steps as techniques
 from ..board import log
 from .bench import Bench, Told
 
-REVISION = 2
+REVISION = 3
 """Raise it when the same trials would be measured otherwise, or the tree grows otherwise: older findings are then not used."""
 TOOLS = ("onnxruntime", "tokenizers", "numpy")
 """What measures."""
@@ -34,7 +35,7 @@ TOOLS = ("onnxruntime", "tokenizers", "numpy")
 class Record(msgspec.Struct, frozen=True, rename="camel"):
     """What the store keeps of a search, in the order of its trials."""
 
-    findings: tuple[Observation | Sensitivity, ...] = ()
+    findings: tuple[Observation | Sensitivity | Timing, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,8 @@ class Search:
         known = len(self.findings)
         if known:
             log(f"Search: {len(self._observed())} trials are known")
-        while trial := search.next_trial(self.space, self.findings, self.budget):
-            said = f"sensitivity to {trial.candidate.method}" if isinstance(trial, Ranking) else trial.name
+        while trial := search.next_measurement(self.space, self.findings, self.budget):
+            said = _said(trial)
             self._tell(0, said)
             began = time.monotonic()
             found = self._measured(trial)
@@ -90,7 +91,9 @@ class Search:
             log(f"Search: {said}: {_words(found)}")
         return self._outcome(worked=len(self.findings) > known)
 
-    def _measured(self, trial: Candidate | Ranking) -> Finding:
+    def _measured(self, trial: Candidate | Ranking | Final) -> Finding:
+        if isinstance(trial, Final):
+            return self.bench.final(trial.candidates, self._tell)
         if isinstance(trial, Ranking):
             return self.bench.rank(trial.candidate, self._tell)
         return self.bench.observe(trial, self.findings, self._tell)
@@ -103,13 +106,15 @@ class Search:
 
     def _outcome(self, *, worked: bool) -> Outcome:
         choice, tried = search.choose(self.findings, self.auto.objective), self._observed()
+        settled = search.settled(self.findings, self.auto.objective)
         details = {
             "validation": self.auto.validation,
             "rows": len(self.bench.rows),
             "seed": self.auto.seed,
             "seconds": round(sum(found.seconds for found in self.findings), 1),
-            "front": [found.candidate for found in search.front(self.findings)],
+            "front": [found.candidate for found in search.front(settled)],
             "trials": [msgspec.to_builtins(found) for found in tried],
+            "final": msgspec.to_builtins(search.final(self.findings)),
             "sensitivity": [msgspec.to_builtins(found) for found in self.findings if isinstance(found, Sensitivity)],
         }
         winner = choice.winner.candidate if choice.winner else ""
@@ -124,11 +129,19 @@ class Search:
         fixed: Sequence[Step] = self.bench.job.steps
         if choice.winner is None:
             return tuple(step for step in fixed if step.type in ("FineTune", "Export"))
-        tried = (c for c in search.tree(self.space, self.findings) if isinstance(c, Candidate))
-        return next(c for c in tried if c.name == choice.winner.candidate).steps(fixed)
+        return search.named(self.space, self.findings, choice.winner.candidate).steps(fixed)
+
+
+def _said(trial: Candidate | Ranking | Final) -> str:
+    if isinstance(trial, Final):
+        return f"the best {len(trial.candidates)} in turn"
+    return f"sensitivity to {trial.candidate.method}" if isinstance(trial, Ranking) else trial.name
 
 
 def _words(found: Finding) -> str:
+    if isinstance(found, Timing):
+        shares = (f"{name} {median(values):.3f}" for name, values in zip(found.candidates, found.values, strict=True))
+        return f"{', '.join(shares)} of the baseline's"
     if isinstance(found, Sensitivity):
         return f"most in {', '.join(found.ranked[:3])}"
     if found.stage == "Failed":

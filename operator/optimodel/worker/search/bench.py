@@ -22,19 +22,22 @@ from optimodel.api.spec import Shape
 from optimodel.api.steps import Quantize, Step
 from optimodel.recipes import gates, search
 from optimodel.recipes.gates import Key, Observed
-from optimodel.recipes.search import Candidate, Finding, Observation, Part, Sensitivity
+from optimodel.recipes.search import Candidate, Finding, Observation, Part, Sensitivity, Timing
 
 from .. import steps
 from ..data import dataset
 from ..data.rows import Row, sample
 from ..errors import Failure
-from ..evidence.evaluate import INVARIANT, Evidence, evaluate
+from ..evidence.evaluate import INVARIANT, Evidence, batch_invariance, evaluate
+from ..evidence.latency import compared
 from ..inference.answers import Answerer, cosines
 from ..inference.fronts import Array
 from ..source import weight_bytes
 
 FEW = 64
 """Texts of the screen and of the sensitivity, at even distances."""
+ROUNDS = 15
+"""Of the final. A block lasts a second at most, or three answers: with five sides a minute or so in all."""
 Told = Callable[[int, str], None]
 """Takes percent and a word."""
 
@@ -104,13 +107,29 @@ class Bench:
             return Observation(candidate.name, "Failed", message=f"{failure.reason}: {failure.message}"[:300])
         return self._measured(candidate, folder, findings)
 
-    def _made(self, candidate: Candidate, told: Told) -> Path:
-        graph = self._graph(candidate.prune, told)
-        return graph if candidate.quantize is None else self._quantized(graph, candidate.quantize)
+    def final(self, candidates: Sequence[Candidate], told: Told) -> Timing:
+        """The candidates in turn with the baseline, at the shape that the objective counts. They are made once more, which takes
+        seconds each: what they were pruned to is in the store."""
+        folders = [self._made(c, told, f"finalist-{number}") for number, c in enumerate(candidates)]
+        others = [Answerer(folder, self.threads, self.job.batching) for folder in folders]
+        served = [self._counted(batch_invariance(other) >= INVARIANT) for other in others]
+        sides = [(self.base, self._counted(True)), *zip(others, served, strict=True)]
+        rounds = [
+            [ms / shape.batch_size for ms, (_, shape) in zip(r, sides, strict=True)] for r in compared(sides, ROUNDS)
+        ]
+        sizes = [weight_bytes(folder) for folder in folders]
+        values = (tuple(self._value(r[n] / r[0], size) for r in rounds) for n, size in enumerate(sizes, 1))
+        for number in range(len(folders)):
+            shutil.rmtree(self.work / f"finalist-{number}", ignore_errors=True)
+        return Timing(tuple(c.name for c in candidates), tuple(values))
 
-    def _quantized(self, graph: Path, settings: Quantize) -> Path:
+    def _made(self, candidate: Candidate, told: Told, name: str = "trial") -> Path:
+        graph = self._graph(candidate.prune, told)
+        return graph if candidate.quantize is None else self._quantized(graph, candidate.quantize, name)
+
+    def _quantized(self, graph: Path, settings: Quantize, name: str = "trial") -> Path:
         """The graph in smaller numbers, in the place of the one before."""
-        out = self.work / "trial"
+        out = self.work / name
         shutil.rmtree(out, ignore_errors=True)
         context = steps.Context(
             self.job.task, self.threads, self.work, lambda *_: None, self._data, self.work / "checkpoints"
@@ -131,7 +150,7 @@ class Bench:
         verdicts = self._judged(few.measurements | clock.measurements)
         latency, value = self._costs(clock.details["latency"], size)
         found = msgspec.structs.replace(found, stage="Timed", gates=verdicts, latency=latency, value=value)
-        if _out(verdicts) or not search.finalist(found, findings):
+        if _out(verdicts) or not search.unbeaten(found, findings):
             return found
         whole = self._evaluated(best, size, self.rows)
         verdicts = self._judged(clock.measurements | whole.measurements)
@@ -149,23 +168,31 @@ class Bench:
     def _timed(self, best: Answerer, size: int, invariant: bool) -> Evidence:
         """The clock at the first shape, and for objectives that count texts at that of the largest batch: one by one if the
         answers depend on batch neighbours, since they are served so."""
-        wanted = [self.shapes[0]]
-        if self.auto.objective in ("Throughput", "Cost"):
-            largest = max(self.shapes, key=lambda s: s.batch_size)
-            wanted += [largest] if invariant else [largest, Shape(1, largest.sequence_length)]
-        return self._evaluated(best, size, (), tuple(wanted))
+        counted = (
+            [self._counted(True), self._counted(invariant)] if self.auto.objective in ("Throughput", "Cost") else []
+        )
+        return self._evaluated(best, size, (), (self.shapes[0], *dict.fromkeys(counted)))
+
+    def _counted(self, invariant: bool) -> Shape:
+        """The shape that the objective is about."""
+        if self.auto.objective not in ("Throughput", "Cost"):
+            return self.shapes[0]
+        largest = max(self.shapes, key=lambda s: s.batch_size)
+        return largest if invariant else Shape(1, largest.sequence_length)
 
     def _costs(self, latency: Sequence[Mapping[str, Any]], size: int) -> tuple[float, float]:
         """p50 at the first shape and the objective, as shares of the baseline's."""
         first = 1 / latency[0]["speedup"]
-        smaller = size / max(1, self.base_bytes)
-        if self.auto.objective == "Latency":
-            return first, first
-        if self.auto.objective == "Size":
-            return first, smaller
+        if len(latency) == 1:
+            return first, self._value(first, size)
         largest, served = latency[1], latency[-1]
         text = (served["p50Ms"] / served["batchSize"]) / (largest["baselineP50Ms"] / largest["batchSize"])
-        return first, text if self.auto.objective == "Throughput" else text * smaller
+        return first, self._value(text, size)
+
+    def _value(self, time: float, size: int) -> float:
+        """The objective as a share of the baseline's, by the share of the time that it counts and the bytes."""
+        smaller = size / max(1, self.base_bytes)
+        return {"Latency": time, "Throughput": time, "Size": smaller, "Cost": time * smaller}[self.auto.objective]
 
     def rank(self, candidate: Candidate, told: Told) -> Sensitivity:
         """What each part of the graph loses when it alone is quantized."""
