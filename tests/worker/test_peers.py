@@ -17,7 +17,7 @@ from optimodel.api import contract
 from optimodel.api.contract import ExitCode
 from optimodel.api.search import Auto
 from optimodel.api.spec import Gate
-from optimodel.api.steps import FineTune, Prune, Recover, Step, Training
+from optimodel.api.steps import Distill, FineTune, Prune, Recover, Step, Training
 from optimodel.artifacts import open_store
 from optimodel.worker.follower import follow
 from optimodel.worker.peers import Call, Peers
@@ -26,13 +26,13 @@ ROUNDING = 1e-5
 """Largest difference of a weight: the sums of a batch come in another order."""
 
 
-def trainees(folder, size, die=0):
+def trainees(folder, size, parallelism="DDP", die=0):
     """What the first of `size` processes says at its end; the last of them dies at the step `die`."""
     port, environ = str(free_port()), {**os.environ, "PYTHONPATH": f"operator:.:{os.environ.get('PYTHONPATH', '')}"}
-    command = [sys.executable, "-W", "ignore", "-m", "tests.worker.trainee"]
+    command = [sys.executable, "-W", "ignore", "-m", "tests.worker.trainee", parallelism]
     running = [
         subprocess.Popen(
-            [*command, str(rank), str(size), port, str(folder), *([str(die)] if die and rank == size - 1 else [])],
+            [*command, str(rank), str(size), port, str(folder), str(die if rank == size - 1 else 0)],
             env=environ,
             stdout=subprocess.PIPE,
             text=True,
@@ -44,27 +44,36 @@ def trainees(folder, size, die=0):
     return said[0][-1]
 
 
-def test_two_processes_learn_what_one_does_and_survive_a_loss(tmp_path):
-    """One of the two dies seven steps behind a checkpoint; the next attempt goes on from it, and ends with the weights of a single
-    process that trained undisturbed on the same batches."""
-    assert trainees(tmp_path, 2, die=27) == "PeerLost"
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    return json.loads(trainees(tmp_path_factory.mktemp("alone"), 1))
+
+
+@pytest.mark.parametrize(("parallelism", "size", "share"), [("DDP", 2, 1), ("FSDP", 3, 0.45)])
+def test_processes_learn_what_one_does_and_survive_a_loss(parallelism, size, share, alone, tmp_path):
+    """One of them dies seven steps behind a checkpoint; the next attempt goes on from it, and ends with the weights of a single
+    process that trained undisturbed on the same batches. With FSDP each holds its part of them (odd sizes do not divide evenly)."""
+    assert trainees(tmp_path, size, parallelism, die=27) == "PeerLost"
     (kept,) = (tmp_path / "checkpoint-0").iterdir()
-    assert "-of-2" in kept.name and not (tmp_path / "checkpoint-1").exists(), "the first keeps it for all"
-    together = json.loads(trainees(tmp_path, 2))
-    assert (tmp_path / "checkpoint-1").exists(), "the other was given it"
-    alone = json.loads(trainees(tmp_path / "alone", 1))
-    assert together == pytest.approx(alone, abs=ROUNDING) and together != alone
+    assert f"-of-{size}" in kept.name and not (tmp_path / "checkpoint-1").exists(), "the first keeps it for all"
+    together = json.loads(trainees(tmp_path, size, parallelism))
+    assert (tmp_path / "checkpoint-1").exists(), "the others were given it"
+    assert together["weights"] == pytest.approx(alone["weights"], abs=ROUNDING)
+    assert together["weights"] != alone["weights"]
+    assert together["held"] <= share * alone["held"]
 
 
 @pytest.mark.timeout(300)
-def test_a_job_of_two_processes_publishes_once(tmp_path):
+@pytest.mark.parametrize("parallelism", ["DDP", "FSDP"])
+def test_a_job_of_two_processes_publishes_once(parallelism, tmp_path):
     """Both run the contract's own program; the first publishes, the other trains beside it and leaves no result."""
     tiny.save("bert", tmp_path / "tiny")
     test_pipeline.write_rows(tmp_path / "rows.jsonl")
     (tmp_path / "store").mkdir()
     training = Training(epochs=12, batch_size=16, learning_rate="0.002", max_length=16)
     adapt = Step("adapt", "FineTune", fine_tune=FineTune("d/train", training=training, freeze_embeddings=False))
-    job = test_pipeline.job(tmp_path, adapt, Step("graph", "Export"), processes=2)
+    small = Step("small", "Distill", distill=Distill("d/train", training=training))
+    job = test_pipeline.job(tmp_path, adapt, small, Step("graph", "Export"), processes=2, parallelism=parallelism)
     place = {contract.RENDEZVOUS_ENV: f"127.0.0.1:{free_port()}"}
     first, other = (
         jobs.start(job, tmp_path / f"process-{rank}", place | {contract.INDEX_ENV: str(rank)}) for rank in range(2)
@@ -73,7 +82,7 @@ def test_a_job_of_two_processes_publishes_once(tmp_path):
     told, _ = other.process.communicate(timeout=60)
     assert (code, result.outcome) == (ExitCode.OK, "Succeeded"), log + told
     assert float(result.figures.accuracy) > 0.8, "as a single process reaches"
-    assert other.process.returncode == 0 and "adapt: called as process 1 of 2" in told
+    assert other.process.returncode == 0 and "small: called as process 1 of 2" in told
     assert not (other.folder / "termination-log").exists()
 
 

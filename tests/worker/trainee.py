@@ -1,12 +1,14 @@
-"""`python -m tests.worker.trainee RANK SIZE PORT FOLDER [DIE]`: one process of a training that needs torch alone. With DIE it ends
-as a kill would end it at that step. Prints what it learnt, or the reason of its failure."""
+"""`python -m tests.worker.trainee DDP|FSDP RANK SIZE PORT FOLDER DIE`: one process of a training that needs torch alone. At the
+step DIE, if there is one, it ends as a kill would end it. Prints what it learnt, or the reason of its failure."""
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,7 +17,7 @@ from optimodel.api.steps import Step, Training
 from optimodel.worker import peers
 from optimodel.worker.errors import Failure
 from optimodel.worker.steps import Context
-from optimodel.worker.training import loop
+from optimodel.worker.training import loop, parallel
 from optimodel.worker.training.batches import Texts
 
 TEXTS = Texts([[n % 50, n * 7 % 50, n * 3 % 50, n % 5] for n in range(29)], 0, [[n % 3] for n in range(29)])
@@ -23,27 +25,50 @@ TRAINING = Training(epochs=6, batch_size=4, learning_rate="0.01")
 """Batches of four rows, and at the end of each epoch one of a single row."""
 
 
-def learn(found: peers.Peers, folder: Path, die: int) -> list[float]:
-    """Train a model of a few hundred weights; the weights."""
+class Model(torch.nn.Module):
+    """Blocks of odd sizes, a table that two names share, one that does not learn, and a layer that no row passes."""
+
+    def __init__(self):
+        super().__init__()
+        self.words, self.places = torch.nn.Embedding(50, 7), torch.nn.Embedding(4, 7).requires_grad_(False)
+        self.blocks = torch.nn.ModuleList(torch.nn.Linear(7, 7) for _ in range(2))
+        self.head, self.unused = torch.nn.Linear(7, 3), torch.nn.Linear(2, 2)
+        self.same = torch.nn.Linear(7, 50, bias=False)
+        self.same.weight = self.words.weight
+
+    def forward(self, ids):
+        states = self.words(ids) + self.places.weight
+        for block in self.blocks:
+            states = states + torch.tanh(block(states))
+        return self.head(states.mean(1)) + 0.1 * self.same(states.mean(1))[:, :3]
+
+
+def learn(found: peers.Peers, folder: Path, die: int) -> dict[str, Any]:
+    """Train a model of a few hundred weights; its weights at the end, and the most that this process held while it trained."""
     torch.manual_seed(1)
-    model = torch.nn.Sequential(torch.nn.Embedding(50, 8), torch.nn.Flatten(), torch.nn.Linear(32, 3))
-    model.register_module("unused", torch.nn.Linear(2, 2))
+    model, held = Model(), [0]
 
     def loss(batch):
-        return torch.nn.functional.cross_entropy(model[2](model[1](model[0](batch.inputs["input_ids"]))), batch.labels)
+        return torch.nn.functional.cross_entropy(model(batch.inputs["input_ids"]), batch.labels)
 
     def report(percent, word):
+        held.append(sum(parallel.local(value).numel() for value in model.parameters()))
         if die and f" step {die} " in word:
             os._exit(137)
 
     context = Context("TextClassification", 1, folder, report, list, folder / f"checkpoint-{found.rank}", peers=found)
     loop.train(model, TEXTS, loss, TRAINING, context, checkpoint_steps=10)
-    return torch.cat([value.detach().flatten() for value in model.parameters()]).tolist()
+    whole = copy.deepcopy(model)  # as one that was never in parts
+    return {
+        "weights": torch.cat([value.detach().flatten() for value in whole.parameters()]).tolist(),
+        "held": max(held),
+    }
 
 
-def main(rank: int, size: int, port: str, folder: Path, die: int = 0) -> None:
+def main(rank: int, size: int, port: str, folder: Path, sharded: bool, die: int) -> None:
     torch.set_num_threads(1)
-    found = peers.join(size, {contract.INDEX_ENV: str(rank), contract.RENDEZVOUS_ENV: f"127.0.0.1:{port}"})
+    place = {contract.INDEX_ENV: str(rank), contract.RENDEZVOUS_ENV: f"127.0.0.1:{port}"}
+    found = peers.join(size, place, sharded=sharded)
     try:
         if rank == 0:
             found.call(peers.Call(Step("adapt", "FineTune"), "sha256:00", True))
@@ -56,6 +81,6 @@ def main(rank: int, size: int, port: str, folder: Path, die: int = 0) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], Path(sys.argv[4]), *map(int, sys.argv[5:]))
+    main(int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], Path(sys.argv[5]), sys.argv[1] == "FSDP", int(sys.argv[6]))
     sys.stdout.flush()
     os._exit(0)

@@ -14,7 +14,7 @@ import msgspec
 
 from .search import Auto, SearchResult
 from .sources import Artifacts, Dataset, Source
-from .spec import Accelerator, Batching, Gate, Shape, Task
+from .spec import Accelerator, Batching, Gate, Parallelism, Shape, Task
 from .steps import Step
 from .struct import Struct
 
@@ -93,6 +93,7 @@ class JobInput(Struct, frozen=True):
     """Digest of the rows that steps read on an earlier attempt; likewise."""
     processes: int = 1
     """Processes that train together; the first of them does all else and alone publishes."""
+    parallelism: Parallelism = "DDP"
     until: str | None = None
     """The last step of this Job, where others finish its work; None = it evaluates and publishes."""
 

@@ -113,6 +113,10 @@ EVALUATE = "Evaluate"
 """What comes after the steps, by the name under which status and `podTemplates` speak of it. No step's name has capitals."""
 
 
+Parallelism = Literal["DDP", "FSDP"]
+"""Of processes that train together: each holds the whole model (Li et al. 2020), or a part of it (Zhao et al. 2023)."""
+
+
 class StepPodTemplate(Struct, frozen=True):
     """The pods of some steps, or, without `steps`, of those that no other template names."""
 
@@ -141,6 +145,7 @@ class Optimization(Struct, frozen=True):
     pod_templates: tuple[StepPodTemplate, ...] = ()
     """In the place of `pod_template`: steps that follow each other and have the same pods are a Job. See `plan.segments`."""
     processes: int = 1
+    parallelism: Parallelism = "DDP"
     queue_name: str | None = None
     """The Kueue LocalQueue that admits the Job."""
 

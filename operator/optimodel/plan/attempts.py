@@ -96,6 +96,7 @@ def _job_hash(s: Snapshot, evaluation: str, part: Segment) -> str:
         pod_template=part.pod_template,
         timeout=o.timeout,
         processes=part.processes,
+        parallelism=o.parallelism,
         queue=o.queue_name,
         until=part.until,
     )

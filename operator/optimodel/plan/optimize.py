@@ -205,6 +205,7 @@ def _job(s: Snapshot, turn: Turn, known: ModelRevisionStatus, name: str, evaluat
         pinned_source=pins.source or None,
         pinned_data=pins.data or None,
         processes=part.processes,
+        parallelism=o.parallelism,
         until=part.until,
     )
     return jobs.optimize_job(

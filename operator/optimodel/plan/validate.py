@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..api.durations import seconds
 from ..api.spec import EVALUATE, IMAGES, Batching
-from ..recipes import rules, search, trains
+from ..recipes import rules, search, shards, trains
 from ..resources.routes import kinds
 from .revise import Target, problems
 from .types import Snapshot
@@ -39,9 +39,7 @@ def _refusals(s: Snapshot) -> Iterator[Refusal]:
         *rules.check(s.spec.task, o.steps, o.gates, s.spec.data, o.target),
     ):
         yield Refusal(problem.reason, problem.message + _origin(s))
-    if o.processes > 1 and not any(map(trains, (*o.steps, *search.prunings(o.auto)))):
-        text = f"spec.optimization.processes is {o.processes}, but no step trains. Set it to 1, or add one that does."
-        yield Refusal("SettingUnused", text)
+    yield from _processes(s)
     yield from _pod_templates(s)
     if o.auto is not None and o.target.device != "CPU":
         text = (
@@ -60,6 +58,21 @@ def _refusals(s: Snapshot) -> Iterator[Refusal]:
 def _origin(s: Snapshot) -> str:
     ref = s.spec.optimization.recipe_ref
     return f" (Steps and gates are those of {ref.kind} {ref.name} and of spec.optimization.)" if ref else ""
+
+
+def _processes(s: Snapshot) -> Iterator[Refusal]:
+    o = s.spec.optimization
+    steps = (*o.steps, *search.prunings(o.auto))
+    if o.processes > 1 and not any(map(trains, steps)):
+        text = f"spec.optimization.processes is {o.processes}, but no step trains. Set it to 1, or add one that does."
+        yield Refusal("SettingUnused", text)
+    for step in steps if o.parallelism == "FSDP" else ():
+        if not shards(step):
+            text = (
+                f"Step {step.name!r} cannot train a model that lies in parts (spec.optimization.parallelism: FSDP); FineTune "
+                "without adversarial and Distill can. Set parallelism to DDP, or leave the step out."
+            )
+            yield Refusal("StepNotSharded", text)
 
 
 def _pod_templates(s: Snapshot) -> Iterator[Refusal]:

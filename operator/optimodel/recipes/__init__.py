@@ -1,7 +1,17 @@
 """Recipes, pure: legal order of steps, identity hashes and gate verdicts. Shared by operator and worker."""
 
-from .data import evidence, gate_dataset, read_by, trains
+from .data import evidence, gate_dataset, read_by, shards, trains
 from .problem import Problem
 from .rules import DATA_METRICS, LABEL_METRICS, check
 
-__all__ = ["DATA_METRICS", "LABEL_METRICS", "Problem", "check", "evidence", "gate_dataset", "read_by", "trains"]
+__all__ = [
+    "DATA_METRICS",
+    "LABEL_METRICS",
+    "Problem",
+    "check",
+    "evidence",
+    "gate_dataset",
+    "read_by",
+    "shards",
+    "trains",
+]

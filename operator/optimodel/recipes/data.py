@@ -50,6 +50,12 @@ def trains(step: Step) -> bool:
     return any(hasattr(settings, "training") for settings in (step.fine_tune, step.distill, step.qat, recover))
 
 
+def shards(step: Step) -> bool:
+    """Whether what the step trains may lie in parts, one a process (FSDP). A perturbation needs a second pass through the model while
+    the first is still open; QAT and a recovery hold weights at zero by where they lie in whole matrices."""
+    return not trains(step) or step.distill is not None or bool(step.fine_tune and not step.fine_tune.adversarial)
+
+
 def read_by(steps: Sequence[Step], auto: Auto | None = None) -> tuple[str, ...]:
     """The data that any of the steps, or the search for more of them, reads; each name once."""
     searched = (auto.train, auto.validation) if auto else ()

@@ -16,7 +16,7 @@ import msgspec
 
 from optimodel.api.search import Auto
 from optimodel.api.sources import Artifacts, Dataset, Source
-from optimodel.api.spec import Accelerator, Batching, Gate, Optimization, Shape, Task, TritonRuntimeSpec
+from optimodel.api.spec import Accelerator, Batching, Gate, Optimization, Parallelism, Shape, Task, TritonRuntimeSpec
 from optimodel.api.steps import Export, Prune, Quantize, Step, StepType
 from optimodel.api.struct import Struct
 
@@ -150,11 +150,12 @@ def job_hash(
     pod_template: dict[str, Any] | None = None,
     timeout: str = "",
     processes: int = 1,
+    parallelism: Parallelism = "DDP",
     queue: str | None = None,
     until: str | None = None,
 ) -> str:
     """Five characters of what a Job depends on beyond the revision: the evidence, endpoints, secret names, the store,
-    the pod template, the time limit, the number of processes, the queue and its last step. A change starts a new Job; the
+    the pod template, the time limit, the processes, the queue and its last step. A change starts a new Job; the
     deletion policy changes nothing."""
     form = {
         "version": VERSION,
@@ -167,6 +168,7 @@ def job_hash(
     }
     if processes != 1:
         form["processes"] = processes
+        form |= {"parallelism": parallelism} if parallelism != "DDP" else {}
     if queue is not None:
         form["queue"] = queue
     if until is not None:

@@ -13,6 +13,8 @@ from .pod import CONTAINER_SECURITY, Volumes, customize, pod_spec, s3_credential
 WORKER_RESOURCES = {"requests": {"cpu": "500m", "memory": "2Gi"}, "limits": {"memory": "6Gi"}}
 CLEANUP_RESOURCES = {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}}
 
+FREED = [{"name": "MALLOC_MMAP_THRESHOLD_", "value": "1048576"}]
+"""Lets the C library give back at once what gathered weights took. It would keep buffers of up to 32 MiB, and so most of a model."""
 KEEP_FINISHED_S = 86_400
 KEEP_CLEANUP_S = 300
 
@@ -76,7 +78,8 @@ def _together(name: str, job: JobInput) -> tuple[list[dict[str, Any]], dict[str,
         return [], {}
     service = names.workers(job.model)
     host = f"{name}-0.{service}"
-    return [{"name": contract.RENDEZVOUS_ENV, "value": f"{host}:{contract.RENDEZVOUS_PORT}"}], {"subdomain": service}
+    env = [{"name": contract.RENDEZVOUS_ENV, "value": f"{host}:{contract.RENDEZVOUS_PORT}"}]
+    return [*env, *(FREED if job.parallelism == "FSDP" else [])], {"subdomain": service}
 
 
 def _worker(

@@ -56,7 +56,7 @@ def _run(job: JobInput, board: Board, work: Path, environ: Mapping[str, str]) ->
     log(f"{job.namespace}/{job.model} revision {job.revision}, evaluation {job.evaluation}, {system.cpus()} CPUs")
     try:
         store = open_store(job.artifacts, job.namespace, environ)
-        found = peers.join(job.processes, environ)
+        found = peers.join(job.processes, environ, sharded=job.parallelism == "FSDP")
         if found.rank:
             follow(job, store, work, environ, system.cpus(), found)
             return None, ExitCode.OK

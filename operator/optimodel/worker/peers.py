@@ -7,11 +7,12 @@ same weights after every optimizer step, and the first saves them. Its store of 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from io import BufferedWriter, RawIOBase
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, BinaryIO
 
 import msgspec
 
@@ -24,6 +25,8 @@ from .errors import Failure
 PATIENCE = timedelta(minutes=30)
 """A process that does not appear, or says nothing, for so long counts as lost: another may be fetching a large model."""
 FAREWELL_S = 10
+CHUNK = 4 << 20
+"""Bytes of a file that travel at once."""
 _END = "end"
 
 
@@ -37,10 +40,11 @@ class Call(msgspec.Struct, frozen=True):
 
 
 class Peers:
-    """The processes of a Job from within one of them. Of a single one, everything here does nothing."""
+    """The processes of a Job from within one of them. Of a single one, everything here does nothing. `sharded` = each holds a part
+    of what they train."""
 
-    def __init__(self, rank: int = 0, size: int = 1, store: Any = None) -> None:
-        self.rank, self.size = rank, size
+    def __init__(self, rank: int = 0, size: int = 1, store: Any = None, *, sharded: bool = False) -> None:
+        self.rank, self.size, self.sharded = rank, size, sharded
         self._store, self._calls = store, 0
 
     # The conversation
@@ -103,30 +107,6 @@ class Peers:
         """A seed for what should differ between processes; the first keeps the one given."""
         return seed + 1_000_003 * self.rank
 
-    def objective(self, model: Any, loss: Callable[[Sequence[int]], Any]) -> Callable[[Sequence[int]], Any]:
-        """The mean of `loss` over rows, each process doing its share (Li et al. 2020, DistributedDataParallel). What it gives
-        is the share's part of that mean; gradients are averaged as they come."""
-        if self.size == 1:
-            return loss
-        import torch
-
-        rank, size = self.rank, self.size
-
-        class Share(torch.nn.Module):  # type: ignore[misc]
-            def __init__(self) -> None:
-                super().__init__()
-                self.model = model
-
-            def forward(self, rows: Sequence[int]) -> Any:
-                mine = rows[rank::size]  # of a batch too small for all, some process learns from a row with weight 0
-                return loss(mine or rows[:1]) * (len(mine) * size / len(rows))
-
-        parallel = torch.nn.parallel.DistributedDataParallel
-        shared: Callable[[Sequence[int]], Any] = parallel(
-            Share(), forward_sync_buffers=False, find_unused_parameters=True
-        )
-        return shared
-
     def mean(self, value: float) -> float:
         """The mean of a number over all processes."""
         if self.size == 1:
@@ -136,16 +116,6 @@ class Peers:
         total = torch.tensor([value], dtype=torch.float64)
         torch.distributed.all_reduce(total)
         return float(total) / self.size
-
-    def all(self, value: Any) -> list[Any]:
-        """The tensors of all processes, equal in shape and type, by rank."""
-        if self.size == 1:
-            return [value]
-        import torch
-
-        found = [torch.empty_like(value) for _ in range(self.size)]
-        torch.distributed.all_gather(found, value)
-        return found
 
     def first(self, data: bytes) -> bytes:
         """What the first process has. Plain bytes: an object would come as a pickle, which can run code."""
@@ -162,10 +132,50 @@ class Peers:
 
     def share(self, path: Path) -> None:
         """Give the others the file of the first process, if it has one."""
-        data = self.first(path.read_bytes() if self.rank == 0 and self.size > 1 and path.exists() else b"")
-        if self.rank and data:
+        if self.size == 1 or not self.first(b"file" if path.exists() else b""):
+            return
+        if self.rank:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
+        with path.open("wb" if self.rank else "rb") as file:
+            while data := self.first(b"" if self.rank else file.read(CHUNK)):
+                if self.rank:
+                    file.write(data)
+
+    @contextmanager
+    def outlet(self) -> Iterator[BinaryIO]:
+        """What the block writes into the stream is what the first process reads from this one's `inlet`."""
+        with BufferedWriter(_Outlet(), CHUNK) as stream:
+            yield stream
+        _send(b"")
+
+    def inlet(self, rank: int, stream: IO[bytes]) -> None:
+        """To the first: carry what another process says through its `outlet` into the stream."""
+        import torch
+
+        length = torch.tensor([1])
+        while int(length):
+            torch.distributed.recv(length, rank)
+            data = torch.empty(int(length), dtype=torch.uint8)
+            if len(data):
+                torch.distributed.recv(data, rank)
+                stream.write(data.numpy().data)
+
+
+class _Outlet(RawIOBase):
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        _send(bytes(data))
+        return len(data)
+
+
+def _send(data: bytes) -> None:
+    import torch
+
+    torch.distributed.send(torch.tensor([len(data)]), 0)
+    if data:
+        torch.distributed.send(torch.frombuffer(bytearray(data), dtype=torch.uint8), 0)
 
 
 ALONE = Peers()
@@ -176,7 +186,7 @@ _LOST = (
 )
 
 
-def join(size: int, environ: Mapping[str, str]) -> Peers:
+def join(size: int, environ: Mapping[str, str], *, sharded: bool = False) -> Peers:
     """This process among `size`, by the environment that an indexed Job gives it. Raises `Failure`."""
     if size == 1:
         return ALONE
@@ -185,11 +195,13 @@ def join(size: int, environ: Mapping[str, str]) -> Peers:
     rank = int(environ[contract.INDEX_ENV])
     host, _, port = environ[contract.RENDEZVOUS_ENV].rpartition(":")
     if rank == 0:
-        return Peers(0, size, TCPStore("localhost", int(port), is_master=True, wait_for_workers=False))
+        store = TCPStore("localhost", int(port), is_master=True, wait_for_workers=False)
+        return Peers(0, size, store, sharded=sharded)
     deadline = time.monotonic() + PATIENCE.total_seconds()
     while True:
         try:
-            return Peers(rank, size, TCPStore(host, int(port), is_master=False, timeout=timedelta(seconds=10)))
+            store = TCPStore(host, int(port), is_master=False, timeout=timedelta(seconds=10))
+            return Peers(rank, size, store, sharded=sharded)
         except RuntimeError as error:  # not resolved yet, or not listening yet
             if time.monotonic() > deadline:
                 raise Failure("PeerLost", _LOST, world=True) from error

@@ -128,3 +128,26 @@ def test_processes_without_a_training_are_refused() -> None:
     w = World(SPEC | {"optimization": SPEC["optimization"] | {"processes": 2}})
     w.settle()
     assert w.condition("Stalled", "True", "SettingUnused") and w.names("Job") == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "sharded"),
+    [
+        ({"type": "FineTune", "fineTune": {"data": "d", "method": "LoRA"}}, True),
+        ({"type": "Distill", "distill": {"data": "d"}}, True),
+        ({"type": "FineTune", "fineTune": {"data": "d", "adversarial": {}}}, False),
+        ({"type": "Prune", "prune": {"method": "FFN", "keep": "0.5", "recover": {"data": "d"}}}, False),
+    ],
+)
+def test_what_cannot_train_in_parts_is_refused_before_a_pod(settings: dict[str, Any], sharded: bool) -> None:
+    steps = [{"name": "first", **settings}, {"name": "graph", "type": "Export"}]
+    w = World(TRAINED | {"optimization": {"processes": 2, "parallelism": "FSDP", "steps": steps}})
+    w.settle()
+    if not sharded:
+        assert w.condition("Stalled", "True", "StepNotSharded") and w.names("Job") == []
+        w.edit(optimization={"processes": 2, "steps": steps})
+        w.settle()
+    env = {e["name"]: e.get("value", "") for e in job(w)["spec"]["template"]["spec"]["containers"][0]["env"]}
+    told = msgspec.json.decode(env[contract.JOB_ENV], type=JobInput)
+    assert told.parallelism == ("FSDP" if sharded else "DDP")
+    assert ("MALLOC_MMAP_THRESHOLD_" in env) == sharded

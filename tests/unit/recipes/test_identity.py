@@ -88,8 +88,8 @@ def test_a_job_depends_on_secrets_and_pod_template_but_not_on_the_deletion_polic
     store = S3("s3://store", secret_ref=LocalRef("other"))
     assert job() == job(artifacts=Artifacts(s3=S3("s3://store"), deletion_policy="Delete"), pod_template={})
     changed = {job(), job(artifacts=Artifacts(s3=store)), job(timeout="1h"), job(pod_template={"spec": {"a": 1}})}
-    changed |= {job(processes=2), job(queue="team-a")}
-    assert len(changed) == 6
+    changed |= {job(processes=2), job(processes=2, parallelism="FSDP"), job(queue="team-a")}
+    assert len(changed) == 7
     assert job(processes=1, queue=None) == job()
     assert all(len(h) == 5 for h in changed)
 

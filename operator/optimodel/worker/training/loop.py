@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,8 @@ from optimodel.api.steps import Training
 
 from ..errors import Failure
 from .batches import Batch, Examples, shuffled
+from .memory import Memory
+from .parallel import together
 
 if TYPE_CHECKING:
     from ..steps.technique import Context
@@ -52,14 +53,19 @@ def train(
     import torch
 
     torch.manual_seed(context.peers.seed(training.seed))
-    parameters = {name: value for name, value in model.named_parameters() if value.requires_grad}
-    optimizer = torch.optim.AdamW(_groups(parameters, float(training.weight_decay)), lr=float(training.learning_rate))
+    fingerprint = _fingerprint(_learning(model), examples, training)
     total = math.ceil(len(examples) / training.batch_size) * training.epochs
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, _schedule(total, float(training.warmup)))
-    memory = Memory(context, parameters, optimizer, scheduler, _fingerprint(parameters, examples, training))
-    with context.peers.watching():
+    with (
+        context.peers.watching(),
+        together(model, lambda rows: loss(examples.batch(rows)), context.peers) as objective,
+    ):
+        parameters = _learning(model)
+        optimizer = torch.optim.AdamW(
+            _groups(parameters, float(training.weight_decay)), lr=float(training.learning_rate)
+        )
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, _schedule(total, float(training.warmup)))
+        memory = Memory(context, parameters, optimizer, scheduler, fingerprint)
         losses = memory.restore()
-        objective = context.peers.objective(model, lambda rows: loss(examples.batch(rows)))
         for rows in _order(examples, training, len(losses)):
             found = objective(rows)
             value = _finite(context.peers.mean(float(found.item())), training, len(losses))
@@ -70,6 +76,10 @@ def train(
                 memory.save(losses)
             context.report(5 + 85 * len(losses) // total, f"loss {value:.4f} at step {len(losses)} of {total}")
     return _outcome(losses)
+
+
+def _learning(model: Any) -> dict[str, Any]:
+    return {name: value for name, value in model.named_parameters() if value.requires_grad}
 
 
 def _order(examples: Examples, training: Training, done: int) -> Iterator[list[int]]:
@@ -140,56 +150,3 @@ def _fingerprint(parameters: dict[str, Any], examples: Examples, training: Train
         known.update(name.encode())
         known.update(value.detach().contiguous().numpy().tobytes())
     return known.hexdigest()[:16]
-
-
-class Memory:
-    """The checkpoint of one training: weights, optimizer, schedule, torch's generators and the losses so far. It appears whole or
-    not at all, with the first process, and all go back to it."""
-
-    def __init__(
-        self, context: Context, parameters: dict[str, Any], optimizer: Any, scheduler: Any, fingerprint: str
-    ) -> None:
-        self.peers, self.keep = context.peers, context.keep
-        of = f"-of-{self.peers.size}" if self.peers.size > 1 else ""
-        self.path = context.checkpoint / f"training-{fingerprint}{of}.pt"
-        self.fingerprint = fingerprint
-        self.parameters, self.optimizer, self.scheduler = parameters, optimizer, scheduler
-
-    def save(self, losses: list[float]) -> None:
-        """Replace the last checkpoint, and keep it."""
-        import torch
-
-        generators = self.peers.all(torch.get_rng_state())
-        if self.peers.rank:
-            return
-        state = {
-            "parameters": {name: value.detach() for name, value in self.parameters.items()},
-            "optimizer": self.optimizer.state_dict(),
-            "scheduler": self.scheduler.state_dict(),
-            "generators": generators,
-            "losses": losses,
-        }
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_suffix(".partial")
-        torch.save(state, partial)
-        os.replace(partial, self.path)
-        self.keep(self.path)
-
-    def restore(self) -> list[float]:
-        """Go back to the last checkpoint; its losses, or none. Raises `Failure` where processes train on different things."""
-        import torch
-
-        if self.peers.first(self.fingerprint.encode()) != self.fingerprint.encode():
-            message = "The processes of the Job read different rows or weights. Let nothing write to them meanwhile."
-            raise Failure("DataChanged", message, world=True)
-        self.peers.share(self.path)
-        if not self.path.exists():
-            return []
-        state = torch.load(self.path, weights_only=True)
-        with torch.no_grad():
-            for name, value in self.parameters.items():
-                value.copy_(state["parameters"][name])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scheduler.load_state_dict(state["scheduler"])
-        torch.set_rng_state(state["generators"][self.peers.rank])
-        return list(state["losses"])
