@@ -38,7 +38,14 @@ async def test_two_processes_train_and_the_search_completes_the_recipe(house: ki
         {"name": "size", "metric": "SizeRatio", "max": "0.9"},
     ]
     auto = {"objective": "Size", "validation": "words/validation", "trials": 3, "timeout": "5m"}
-    optimization = {"steps": [TAG, EXPORT], "auto": auto, "gates": gates, "processes": 2, "podTemplate": JOBS}
+    optimization = {
+        "steps": [TAG, EXPORT],
+        "auto": auto,
+        "gates": gates,
+        "processes": 2,
+        "parallelism": "FSDP",
+        "podTemplate": JOBS,
+    }
     house.apply(house.model("tagger", "a", task="TokenClassification", data=words, optimization=optimization))
     om = await kit.off_loop(house.wait_ready, "tagger", TRAINED_S)
 
