@@ -167,3 +167,34 @@ def test_a_job_of_some_steps_leaves_the_rest_to_the_next(tmp_path):
     other = structs.replace(bare, namespace="team-b")
     whole, _ = inputs.run(other, tmp_path / "whole")
     assert (whole.artifact.digest, whole.artifact.source_digest) == (second.artifact.digest, first.pins.source)
+
+
+def other_image(monkeypatch, folder, package="peft"):
+    """From here on the machine has another version of the package, as far as anybody asks for it."""
+    told = folder / f"{package}-99.0.dist-info"
+    told.mkdir(parents=True)
+    (told / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 99.0\n")
+    monkeypatch.syspath_prepend(folder)
+
+
+def test_jobs_of_a_revision_go_on_from_each_other_whatever_their_images_hold(tmp_path, monkeypatch):
+    """Other versions of the tools make other bytes, so other revisions do not share them; one revision is not made twice."""
+    tiny.save("bert", tmp_path / "tiny", ["fish", "person", "place"])
+    write_rows(tmp_path / "rows.jsonl")
+    (tmp_path / "store").mkdir()
+    thin = Step("thin", "Prune", prune=Prune("Magnitude", "0.9"))
+    wanted = inputs.job(tmp_path, thin, GRAPH, INT8)
+    first, _ = inputs.run(structs.replace(wanted, until="thin"), tmp_path / "one")
+    shared, _ = inputs.run(structs.replace(wanted, until="thin", revision="shares"), tmp_path / "shares")
+    assert states(first)["thin"] == "Done" and states(shared)["thin"] == "Cached"
+
+    other_image(monkeypatch, tmp_path / "image")
+    (tmp_path / "tiny").rename(tmp_path / "away")
+    for revision in (wanted.revision, "shares"):
+        rest = structs.replace(wanted, until="graph", pinned_source=first.pins.source, revision=revision)
+        second, _ = inputs.run(rest, tmp_path / f"rest-{revision}")
+        assert states(second)["Fetch"] == states(second)["thin"] == "Cached"
+        assert second.pins.step == "graph", "it needs the source no more"
+    (tmp_path / "away").rename(tmp_path / "tiny")
+    apart, _ = inputs.run(structs.replace(wanted, until="thin", revision="other"), tmp_path / "other")
+    assert states(apart)["thin"] == "Done"

@@ -61,13 +61,27 @@ class Workshop:
         self.notes: dict[str, Any] = {}
         """What steps said of themselves, by their names."""
 
-    def _key(self, step: Step, digest: str) -> str:
-        return steps.key(step, digest, self.job.task, self.shelf.digest(data.references(step)))
+    def _key(self, step: Step, digest: str, made_for: str = "") -> str:
+        return steps.key(step, digest, self.job.task, self.shelf.digest(data.references(step)), made_for)
+
+    def _place_in_turn(self, step: Step, digest: str) -> str:
+        """Where the Jobs of a revision tell each other of a step, for their images may have other versions of its tools. Empty where
+        one Job does all."""
+        alone = self.job.until is None and self.job.pinned_source is None
+        return "" if alone else self._key(step, digest, self.job.revision)
+
+    def _known(self, step: Step, digest: str) -> StepEntry | None:
+        """What the step made of this input for this revision, or for any by the same versions of its tools."""
+        place = self._place_in_turn(step, digest)
+        if place and (entry := self.store.step(place)):
+            return entry
+        entry = self.store.step(self._key(step, digest))
+        return self.store.remember(place, entry) if place and entry else entry
 
     def source(self) -> Stage:
         """The source: its digest is enough where the first step is in the store."""
         pinned = self.job.pinned_source
-        if pinned and self.store.step(self._key(self.job.steps[0], pinned)):
+        if pinned and self._known(self.job.steps[0], pinned):
             facts = self.store.read(_facts_key(pinned), SourceFacts)
             if facts:
                 self.board.end("Fetch", "Cached", "what is made of it is in the store", facts.weights_bytes)
@@ -93,7 +107,7 @@ class Workshop:
     def step(self, step: Step, source: Stage, before: Stage) -> Stage:
         """What a step makes, told on the board. Raises `Failure` and `StoreError`."""
         key = self._key(step, before.digest)
-        if entry := self.store.step(key):
+        if entry := self._known(step, before.digest):
             self.board.end(step.name, "Cached", entry.output[:19], entry.weights_bytes)
             Checkpoint(self.store, key, self.work).clear()
             return self._found(step, entry)
@@ -104,9 +118,10 @@ class Workshop:
 
     def made(self, step: Step, source: Stage, before: Stage, report: Callable[[int, str], None]) -> Stage:
         """What a step makes that is not on the board, found in the store or done now."""
-        key = self._key(step, before.digest)
-        entry = self.store.step(key)
-        return self._found(step, entry) if entry else self._run(step, key, source, before, report)
+        entry = self._known(step, before.digest)
+        if entry:
+            return self._found(step, entry)
+        return self._run(step, self._key(step, before.digest), source, before, report)
 
     def _found(self, step: Step, entry: StepEntry, folder: Path | None = None) -> Stage:
         if entry.notes:
@@ -145,6 +160,8 @@ class Workshop:
         weights = weight_bytes(out)
         told = msgspec.json.encode(notes).decode() if notes else ""
         entry = self.store.remember(key, StepEntry(step.type, before.digest, digest, weights, told))
+        if place := self._place_in_turn(step, before.digest):
+            entry = self.store.remember(place, entry)
         checkpoint.drop()
         return self._found(step, entry, out if entry.output == digest else None)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError
 from typing import Any
 
 import optimodel
@@ -14,6 +14,7 @@ from optimodel.recipes import identity
 
 from .. import steps
 from ..tasks import KINDS
+from ..versions import version
 from .document import Job, Made, Report
 
 ALWAYS = ("onnxruntime", "tokenizers", "numpy")

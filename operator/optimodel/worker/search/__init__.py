@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from statistics import median
 from typing import Any
 
@@ -24,6 +23,7 @@ from optimodel.recipes.search import Candidate, Choice, Final, Finding, Observat
 
 from .. import steps as techniques
 from ..board import log
+from ..versions import version
 from .bench import Bench, Told
 
 REVISION = 3

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from optimodel.api.steps import Step, StepType
 from optimodel.recipes import identity
 
 from ..tasks import KINDS
+from ..versions import version
 from . import distill, export, finetune, prune, qat, quantize
 from .technique import Context, Technique
 
@@ -25,17 +25,20 @@ REGISTRY: dict[StepType, Technique] = {
 }
 
 
-def key(step: Step, input_digest: str, task: Task, data_digest: str = "") -> str:
+def key(step: Step, input_digest: str, task: Task, data_digest: str = "", made_for: str = "") -> str:
     """The content address of a step's result: input, settings, the rows it reads, task, the code's revision and its tools'
-    versions."""
+    versions; or, `made_for` a revision of a model, that revision in the place of the versions."""
     technique = REGISTRY[step.type]
     form: dict[str, Any] = {
         "input": input_digest,
         "step": identity.canonical_step(step),
         "task": task,
         "revision": technique.revision,
-        "tools": {name: version(name) for name in (*technique.tools, *KINDS[task].tools)},
     }
+    if made_for:
+        form["madeFor"] = made_for
+    else:
+        form["tools"] = {name: version(name) for name in (*technique.tools, *KINDS[task].tools)}
     if data_digest:
         form["data"] = data_digest
     return identity.digest(form, 64)
