@@ -94,6 +94,8 @@ class JobInput(Struct, frozen=True):
     processes: int = 1
     """Processes that train together; the first of them does all else and alone publishes."""
     parallelism: Parallelism = "DDP"
+    release: str = ""
+    """The operator's version. A worker of another might not know what it is asked, and leave it out in silence."""
     until: str | None = None
     """The last step of this Job, where others finish its work; None = it evaluates and publishes."""
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from .. import __version__
 from ..api import contract, names
 from ..api.conditions import OPTIMIZED, QUALITY_PASSED, Condition, merge
 from ..api.contract import JobInput, Pins, Progress, Result, StepProgress
@@ -206,6 +207,7 @@ def _job(s: Snapshot, turn: Turn, known: ModelRevisionStatus, name: str, evaluat
         pinned_data=pins.data or None,
         processes=part.processes,
         parallelism=o.parallelism,
+        release=__version__,
         until=part.until,
     )
     return jobs.optimize_job(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from optimodel import __version__
 from optimodel.api import contract
 from optimodel.api.contract import ExitCode, JobInput, Result
 from optimodel.artifacts import StoreError, ending, open_store
@@ -30,6 +31,12 @@ def main() -> int:
         job = msgspec.json.decode(os.environ[contract.JOB_ENV], type=JobInput)
     except (KeyError, msgspec.DecodeError) as error:
         return ending.fail("worker", "BadInput", f"{contract.JOB_ENV} is missing or cannot be read: {error}", False)
+    if job.release not in ("", __version__):
+        message = (
+            f"The worker's image holds optimodel {__version__}, and the operator is {job.release}. The platform's team brings all "
+            "images of the chart to one release; the Job is then tried again."
+        )
+        return ending.fail("worker", "ReleaseMismatch", message, True)
     board = Board(lines(job))
     system.on_terminate(
         lambda: _finish(Result("Failed", "Interrupted", "The Job was told to stop."), ExitCode.WORLD, board)

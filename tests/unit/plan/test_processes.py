@@ -10,6 +10,7 @@ import pytest
 from tests.unit.plan import world
 from tests.unit.plan.world import SPEC, World, result
 
+from optimodel import __version__
 from optimodel.api import contract, names
 from optimodel.api.contract import JobInput, Result
 from optimodel.plan.types import Platform
@@ -62,7 +63,8 @@ def test_processes_are_pods_of_an_indexed_job_that_find_the_first_by_name() -> N
     env = {e["name"]: e.get("value", "") for e in pod["containers"][0]["env"]}
     name = made["metadata"]["name"]
     assert env[contract.RENDEZVOUS_ENV] == f"{name}-0.m-workers:{contract.RENDEZVOUS_PORT}"
-    assert msgspec.json.decode(env[contract.JOB_ENV], type=JobInput).processes == 2
+    told = msgspec.json.decode(env[contract.JOB_ENV], type=JobInput)
+    assert (told.processes, told.release) == (2, __version__)
     assert service["spec"]["clusterIP"] == "None" and service["spec"]["publishNotReadyAddresses"] is True
     assert service["spec"]["selector"].items() <= spec["template"]["metadata"]["labels"].items()
     hash = w.status["revision"]

@@ -71,3 +71,12 @@ def test_what_is_no_job_is_refused(name, tmp_path, monkeypatch):
     result = msgspec.json.decode((tmp_path / "log").read_bytes(), type=Result)
     assert (result.outcome, result.reason) == ("Failed", "BadInput") and contract.JOB_ENV in result.message
     assert [path.name for path in tmp_path.iterdir()] == ["log"]
+
+
+def test_a_job_of_another_release_is_left_to_a_worker_of_that(tmp_path, monkeypatch):
+    monkeypatch.setenv(ending.PATH_ENV, str(tmp_path / "log"))
+    other = msgspec.structs.replace(JOB, release="99.0.0")
+    monkeypatch.setenv(contract.JOB_ENV, contract.encode(other))
+    assert main() == ExitCode.WORLD
+    result = msgspec.json.decode((tmp_path / "log").read_bytes(), type=Result)
+    assert result.reason == "ReleaseMismatch" and "99.0.0" in result.message

@@ -55,7 +55,10 @@ def run(settings: Quantize, source: Path, out: Path, context: Context) -> None:
 
 def make(settings: Quantize, source: Path, context: Context) -> bytes:
     """The quantised graph of an exported folder, not yet checked. Raises `Failure`."""
-    for name in ("", "onnxruntime.quantization"):  # it advises fusions that it then cannot quantise, and tells of every node
+    for name in (
+        "",
+        "onnxruntime.quantization",
+    ):  # it advises fusions that it then cannot quantise, and tells of every node
         logging.getLogger(name).setLevel(logging.ERROR)
     model = load(source / "model.onnx")
     if settings.method not in ("Float16", "BFloat16"):
