@@ -82,6 +82,7 @@ class Peers:
         self._calls += 1
 
     def _gather(self) -> None:
+        import torch
         import torch.distributed as dist
 
         if dist.is_initialized():
@@ -89,7 +90,8 @@ class Peers:
         log(f"process {self.rank} of {self.size} waits for the others")
         with self.watching():
             self._store.set_timeout(PATIENCE)
-            dist.init_process_group("gloo", store=self._store, rank=self.rank, world_size=self.size, timeout=PATIENCE)
+            backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+            dist.init_process_group(backend, store=self._store, rank=self.rank, world_size=self.size, timeout=PATIENCE)
 
     @contextmanager
     def watching(self) -> Iterator[None]:

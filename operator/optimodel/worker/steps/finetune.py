@@ -14,7 +14,7 @@ from optimodel.api.steps import Adversarial, FineTune
 from ..data.rows import Row
 from ..source.checks import read_json
 from ..tasks import KINDS
-from ..training import adapters, adversarial, families, folders, freezing, labels, loop, losses
+from ..training import adapters, adversarial, devices, families, folders, freezing, labels, loop, losses
 from ..training.batches import Examples
 from ..training.encoding import encoded
 from ..training.folders import Subject
@@ -91,7 +91,7 @@ class _Features:
         import torch
 
         return lambda batch: torch.nn.functional.cross_entropy(
-            families.head_logits(subject.model, self.values[batch.rows]), batch.labels
+            families.head_logits(subject.model, self.values[batch.rows].to(batch.labels.device)), batch.labels
         )
 
 
@@ -103,10 +103,10 @@ def _train_head(settings: FineTune, subject: Subject, examples: Examples, contex
     context.note("trainableShare", freezing.share(subject.model))
     values = torch.zeros(len(examples), subject.model.config.hidden_size)
     batches = examples.in_order(settings.training.batch_size)
-    with torch.no_grad():
+    with torch.no_grad(), devices.on_best(subject.model):
         for number, batch in enumerate(batches):
-            found = subject.model.base_model(**batch.inputs)
-            values[batch.rows] = found.last_hidden_state[:, 0]
+            found = subject.model.base_model(**batch.to(devices.best()).inputs)
+            values[batch.rows] = found.last_hidden_state[:, 0].cpu()
             context.report(3 + 2 * number // len(batches), "reading the rows once")
     return loop.train(subject.model, examples, _Features(values).loss(subject), settings.training, context)
 

@@ -57,7 +57,7 @@ def _keep_zeros(subject: Subject) -> None:
 
 
 def _without(mask: Any, gradient: Any) -> Any:
-    return gradient.masked_fill(mask, 0.0)
+    return gradient.masked_fill(mask.to(gradient.device), 0.0)
 
 
 TECHNIQUE = Technique(revision=1, tools=("torch", "transformers"), run=run)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, Self
 
@@ -30,6 +30,17 @@ class Batch:
     rows: Any
     answering: Any
     answers: Sequence[int]
+
+    def to(self, device: Any) -> Batch:
+        """The same on a device, but for `rows`, which are looked up."""
+
+        def there(value: Any) -> Any:
+            return None if value is None else value.to(device)
+
+        inputs = {name: there(value) for name, value in self.inputs.items()}
+        return replace(
+            self, inputs=inputs, mask=there(self.mask), labels=there(self.labels), answering=there(self.answering)
+        )
 
 
 class Examples(ABC):

@@ -13,6 +13,7 @@ import msgspec
 from optimodel.api.steps import Training
 
 from ..errors import Failure
+from . import devices
 from .batches import Batch, Examples, shuffled
 from .memory import Memory
 from .parallel import together
@@ -57,7 +58,8 @@ def train(
     total = math.ceil(len(examples) / training.batch_size) * training.epochs
     with (
         context.peers.watching(),
-        together(model, lambda rows: loss(examples.batch(rows)), context.peers) as objective,
+        devices.on_best(model),
+        together(model, lambda rows: loss(examples.batch(rows).to(devices.best())), context.peers) as objective,
     ):
         parameters = _learning(model)
         optimizer = torch.optim.AdamW(

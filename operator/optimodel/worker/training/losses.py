@@ -43,7 +43,7 @@ def vectors(student: Any, teacher: Any) -> Any:
     direct = 1 - (s * t).sum(-1).mean()
     if len(s) == 1:
         return direct
-    others = ~torch.eye(len(s), dtype=torch.bool)
+    others = ~torch.eye(len(s), dtype=torch.bool, device=student.device)
     alike = [(x @ x.T)[others].view(len(s), -1) / SIMILARITY_TEMPERATURE for x in (s, t)]
     return direct + soft(alike[0], alike[1], 1.0)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from zipfile import ZipFile
 
 from ..errors import Failure
-from . import parallel
+from . import devices, parallel
 
 if TYPE_CHECKING:
     from ..steps.technique import Context
@@ -52,7 +52,7 @@ class Memory:
         """What this process remembers. Of processes that hold the same weights, the first does so for all."""
         import torch
 
-        state: dict[str, Any] = {"generator": torch.get_rng_state(), "losses": losses}
+        state: dict[str, Any] = {"generator": torch.get_rng_state(), "device": devices.generator(), "losses": losses}
         if self.peers.rank and not self.peers.sharded:
             return state
         optimizer = self.optimizer.state_dict()
@@ -84,6 +84,7 @@ class Memory:
         self.optimizer.load_state_dict(state["optimizer"] | {"state": self._whole(state["optimizer"]["state"])})
         self.scheduler.load_state_dict(state["scheduler"])
         torch.set_rng_state(mine["generator"])
+        devices.set_generator(mine["device"])
         return list(mine["losses"])
 
     def _part(self, rank: int) -> dict[str, Any]:
@@ -91,7 +92,7 @@ class Memory:
         import torch
 
         with ZipFile(self.path) as parts, TemporaryDirectory(dir=self.path.parent) as folder:
-            found: dict[str, Any] = torch.load(Path(parts.extract(str(rank), folder)), weights_only=True)
+            found: dict[str, Any] = torch.load(Path(parts.extract(str(rank), folder)), "cpu", weights_only=True)
             return found
 
     def _whole(self, state: dict[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..peers import Peers
+from . import devices
 
 Objective = Callable[[Sequence[int]], Any]
 """Rows of a batch → the loss of this process's share of them. Their gradients are averaged as they come."""
@@ -57,7 +58,7 @@ def _sharded(model: Any, share: Any) -> Iterator[Objective]:
     from torch import distributed, empty, nn
     from torch.distributed.fsdp import fully_shard
 
-    mesh = distributed.init_device_mesh("cpu", (distributed.get_world_size(),))
+    mesh = distributed.init_device_mesh(devices.best().type, (distributed.get_world_size(),))
     kept = [(module, type(module), _entries(module)) for module in model.modules()]
     blocks = [block for module in model.modules() if isinstance(module, nn.ModuleList) for block in module]
     for block in reversed(blocks):
@@ -101,5 +102,10 @@ def like(value: Any, part: Any) -> Any:
     if not isinstance(value, DTensor) or part.shape != value.to_local().shape:
         return part
     return DTensor.from_local(
-        part, value.device_mesh, value.placements, run_check=False, shape=value.shape, stride=value.stride()
+        part.to(value.device),
+        value.device_mesh,
+        value.placements,
+        run_check=False,
+        shape=value.shape,
+        stride=value.stride(),
     )

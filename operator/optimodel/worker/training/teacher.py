@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from . import devices
 from .batches import Batch, Examples
 from .folders import Subject
 
@@ -32,8 +33,8 @@ class Teacher:
             ends = batch.mask.sum(1).cumsum(0).tolist()
             parts = answer.split(list(batch.answers))
             for row, part, start, end in zip(batch.rows.tolist(), parts, [0, *ends], ends, strict=False):
-                answers[row] = part.clone()
-                self._states[row] = [layer[start:end].clone() for layer in states]
+                answers[row] = part.cpu().clone()
+                self._states[row] = [layer[start:end].cpu().clone() for layer in states]
         self._answers = answers
         return True
 
@@ -49,13 +50,15 @@ class Teacher:
 
         if self._answers is None:
             return self._ask(batch)
-        rows = batch.rows.tolist()
-        states = [torch.cat([self._states[row][place] for row in rows]) for place in range(len(self.kept))]
-        return torch.cat([self._answers[row] for row in rows]), states
+        rows, device = batch.rows.tolist(), batch.mask.device
+        states = [torch.cat([self._states[row][place] for row in rows]).to(device) for place in range(len(self.kept))]
+        return torch.cat([self._answers[row] for row in rows]).to(device), states
 
     def _ask(self, batch: Batch) -> tuple[Any, list[Any]]:
         import torch
 
+        batch = batch.to(devices.best())
+        self.subject.model.to(devices.best())
         with torch.no_grad():
             answer, states = self.subject.answer(batch, hidden=bool(self.kept))
             return answer, [states[index][batch.mask.bool()] for index in self.kept]

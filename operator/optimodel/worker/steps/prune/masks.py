@@ -48,7 +48,7 @@ def hold(model: Any, held: list[Any]) -> None:
     with torch.no_grad():
         for linear, mask in zip(families.linears(model), held, strict=True):
             if mask is not None:
-                linear.weight.masked_fill_(mask, 0.0)
+                linear.weight.masked_fill_(mask.to(linear.weight.device), 0.0)
 
 
 def sparsity(model: Any) -> float:
