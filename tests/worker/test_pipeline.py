@@ -187,6 +187,7 @@ def test_jobs_of_a_revision_go_on_from_each_other_whatever_their_images_hold(tmp
     first, _ = inputs.run(structs.replace(wanted, until="thin"), tmp_path / "one")
     shared, _ = inputs.run(structs.replace(wanted, until="thin", revision="shares"), tmp_path / "shares")
     assert states(first)["thin"] == "Done" and states(shared)["thin"] == "Cached"
+    whole, _ = inputs.run(structs.replace(wanted, revision="whole"), tmp_path / "whole")
 
     other_image(monkeypatch, tmp_path / "image")
     (tmp_path / "tiny").rename(tmp_path / "away")
@@ -195,6 +196,10 @@ def test_jobs_of_a_revision_go_on_from_each_other_whatever_their_images_hold(tmp
         second, _ = inputs.run(rest, tmp_path / f"rest-{revision}")
         assert states(second)["Fetch"] == states(second)["thin"] == "Cached"
         assert second.pins.step == "graph", "it needs the source no more"
+    again = structs.replace(wanted, revision="whole", evaluation="e2", pinned_source=first.pins.source)
+    judged, _ = inputs.run(again, tmp_path / "judged")
+    assert set(states(judged).values()) == {"Cached", "Done"} and judged.artifact.digest == whole.artifact.digest
+    assert [name for name, state in states(judged).items() if state == "Done"] == ["Evaluate", "Publish"]
     (tmp_path / "away").rename(tmp_path / "tiny")
     apart, _ = inputs.run(structs.replace(wanted, until="thin", revision="other"), tmp_path / "other")
     assert states(apart)["thin"] == "Done"

@@ -64,19 +64,17 @@ class Workshop:
     def _key(self, step: Step, digest: str, made_for: str = "") -> str:
         return steps.key(step, digest, self.job.task, self.shelf.digest(data.references(step)), made_for)
 
-    def _place_in_turn(self, step: Step, digest: str) -> str:
-        """Where the Jobs of a revision tell each other of a step, for their images may have other versions of its tools. Empty where
-        one Job does all."""
-        alone = self.job.until is None and self.job.pinned_source is None
-        return "" if alone else self._key(step, digest, self.job.revision)
+    def _own_key(self, step: Step, digest: str) -> str:
+        """Where the Jobs of a revision tell each other of a step, for their images may have other versions of its tools."""
+        return self._key(step, digest, self.job.revision)
 
     def _known(self, step: Step, digest: str) -> StepEntry | None:
         """What the step made of this input for this revision, or for any by the same versions of its tools."""
-        place = self._place_in_turn(step, digest)
-        if place and (entry := self.store.step(place)):
+        own = self._own_key(step, digest)
+        if entry := self.store.step(own):
             return entry
         entry = self.store.step(self._key(step, digest))
-        return self.store.remember(place, entry) if place and entry else entry
+        return self.store.remember(own, entry) if entry else None
 
     def source(self) -> Stage:
         """The source: its digest is enough where the first step is in the store."""
@@ -160,8 +158,7 @@ class Workshop:
         weights = weight_bytes(out)
         told = msgspec.json.encode(notes).decode() if notes else ""
         entry = self.store.remember(key, StepEntry(step.type, before.digest, digest, weights, told))
-        if place := self._place_in_turn(step, before.digest):
-            entry = self.store.remember(place, entry)
+        entry = self.store.remember(self._own_key(step, before.digest), entry)
         checkpoint.drop()
         return self._found(step, entry, out if entry.output == digest else None)
 
