@@ -46,3 +46,11 @@ def run(wanted: JobInput, work: Path, board: Board | None = None) -> tuple[Resul
     work.mkdir(exist_ok=True)
     store = open_store(wanted.artifacts, wanted.namespace, {})
     return Pipeline(Workshop(wanted, store, board or Board(lines(wanted)), work, {}, 1)).run(), store
+
+
+def other_image(monkeypatch: Any, folder: Path, package: str) -> None:
+    """From here on the machine has another version of the package, as far as anybody asks for it."""
+    told = folder / f"{package}-99.0.dist-info"
+    told.mkdir(parents=True)
+    (told / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 99.0\n")
+    monkeypatch.syspath_prepend(folder)

@@ -111,6 +111,7 @@ def test_the_operator_reads_the_images_that_steps_may_name() -> None:
     found = Settings.read(environment(objects(flags))).platform
     assert found.worker_images == {"gpu": "team/worker-gpu:1", "big": "team/worker@sha256:2"}
     assert found.worker_image == "optimodel/worker:0.1.0"
+    assert Settings.read(environment(objects("--set=images.workers=null"))).platform.worker_images == {}
     for bad in ("gpu=x", '{"gpu": ""}', '{"gpu": 1}'):
         with pytest.raises(ValueError, match="OPTIMODEL_WORKER_IMAGES must be a JSON object"):
             Settings.read(environment(objects()) | {"OPTIMODEL_WORKER_IMAGES": bad})

@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from optimodel.api.steps import QAT, Training
+from optimodel.worker.errors import Failure
 from optimodel.worker.steps import Context, finetune
 from optimodel.worker.steps.prune import masks
 from optimodel.worker.training import adapters, devices, families, folders, freezing, loop, losses, prompts
@@ -122,8 +123,16 @@ def test_a_head_on_what_a_body_said_once(gpu, tmp_path):
 
 
 def test_what_stays_behind_is_found(gpu, tmp_path, monkeypatch):
-    monkeypatch.setattr(losses, "hard", lambda mine: lambda batch: mine.answer(batch)[0].sum() + torch.ones(2).sum())
     mine = subject()
     monkeypatch.setattr(devices, "on_best", lambda model: nullcontext())
-    with pytest.raises(Exception, match=r"[Dd]evice"):
+    with pytest.raises(RuntimeError, match=r"[Dd]evice"):
         train(gpu, mine, TEXTS, losses.hard(mine), tmp_path)
+
+
+def test_a_gpu_that_is_too_small_is_told_with_the_way_out(gpu, tmp_path):
+    def full(batch):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    with pytest.raises(Failure, match=r"2.00 GiB") as told:
+        train(gpu, subject(), TEXTS, full, tmp_path)
+    assert told.value.reason == "DeviceOutOfMemory" and "batchSize" in told.value.message

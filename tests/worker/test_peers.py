@@ -21,18 +21,26 @@ from optimodel.api.steps import Distill, FineTune, Prune, Recover, Step, Trainin
 from optimodel.artifacts import open_store
 from optimodel.worker.follower import follow
 from optimodel.worker.peers import Call, Peers
+from optimodel.worker.training.memory import Memory
 
 ROUNDING = 1e-5
 """Largest difference of a weight: the sums of a batch come in another order."""
 
 
-def trainees(folder, size, parallelism="DDP", die=0):
-    """What the first of `size` processes says at its end; the last of them dies at the step `die`."""
+def trainees(folder, size, parallelism="DDP", die=0, labels=3):
+    """What the `size` processes say at their ends; the last of them dies at the step `die`, and knows so many labels."""
     port, environ = str(free_port()), {**os.environ, "PYTHONPATH": f"operator:.:{os.environ.get('PYTHONPATH', '')}"}
     command = [sys.executable, "-W", "ignore", "-m", "tests.worker.trainee", parallelism]
     running = [
         subprocess.Popen(
-            [*command, str(rank), str(size), port, str(folder), str(die if rank == size - 1 else 0)],
+            [
+                *command,
+                str(rank),
+                str(size),
+                port,
+                str(folder),
+                *map(str, (die, labels) if rank == size - 1 else (0, 3)),
+            ],
             env=environ,
             stdout=subprocess.PIPE,
             text=True,
@@ -41,26 +49,31 @@ def trainees(folder, size, parallelism="DDP", die=0):
     ]
     said = [process.communicate(timeout=240)[0].splitlines() for process in running]
     assert [process.returncode for process in running] == [0] * (size - 1) + [137 if die else 0]
-    return said[0][-1]
+    return [lines[-1] for lines in said if lines]
 
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
-    return json.loads(trainees(tmp_path_factory.mktemp("alone"), 1))
+    return json.loads(trainees(tmp_path_factory.mktemp("alone"), 1)[0])
 
 
 @pytest.mark.parametrize(("parallelism", "size", "share"), [("DDP", 2, 1), ("FSDP", 3, 0.45)])
 def test_processes_learn_what_one_does_and_survive_a_loss(parallelism, size, share, alone, tmp_path):
     """One of them dies seven steps behind a checkpoint; the next attempt goes on from it, and ends with the weights of a single
     process that trained undisturbed on the same batches. With FSDP each holds its part of them (odd sizes do not divide evenly)."""
-    assert trainees(tmp_path, size, parallelism, die=27) == "PeerLost"
+    assert trainees(tmp_path, size, parallelism, die=27)[0] == "PeerLost"
     (kept,) = (tmp_path / "checkpoint-0").iterdir()
     assert f"-of-{size}" in kept.name and not (tmp_path / "checkpoint-1").exists(), "the first keeps it for all"
-    together = json.loads(trainees(tmp_path, size, parallelism))
+    together = json.loads(trainees(tmp_path, size, parallelism)[0])
     assert (tmp_path / "checkpoint-1").exists(), "the others were given it"
     assert together["weights"] == pytest.approx(alone["weights"], abs=ROUNDING)
     assert together["weights"] != alone["weights"]
     assert together["held"] <= share * alone["held"]
+
+
+def test_processes_that_read_different_labels_say_so(tmp_path):
+    """The one that differs says why, and the others that they lost it."""
+    assert trainees(tmp_path, 2, labels=4) == ["PeerLost", "DataChanged"]
 
 
 @pytest.mark.timeout(300)
@@ -98,6 +111,7 @@ def test_the_others_read_words_and_run_steps_that_no_spec_holds(tmp_path, monkey
     training = Training(epochs=1, batch_size=8)
     found = Step("auto-ffn", "Prune", prune=Prune("FFN", "0.5", "d/train", Recover("d/train", training=training)))
     other = Peers(rank=1)
+    monkeypatch.setattr(Memory, "save", lambda memory, losses: None)  # nobody hears it
     said = [msgspec.json.encode(Call(found, store.publish(tmp_path / k).digest, False)) for k in ("bert", "distilbert")]
     monkeypatch.setattr(other, "calls", lambda: (msgspec.json.decode(call, type=Call) for call in said))
     follow(job, store, tmp_path / "work", {}, 1, other)

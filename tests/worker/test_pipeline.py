@@ -169,14 +169,6 @@ def test_a_job_of_some_steps_leaves_the_rest_to_the_next(tmp_path):
     assert (whole.artifact.digest, whole.artifact.source_digest) == (second.artifact.digest, first.pins.source)
 
 
-def other_image(monkeypatch, folder, package="peft"):
-    """From here on the machine has another version of the package, as far as anybody asks for it."""
-    told = folder / f"{package}-99.0.dist-info"
-    told.mkdir(parents=True)
-    (told / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 99.0\n")
-    monkeypatch.syspath_prepend(folder)
-
-
 def test_jobs_of_a_revision_go_on_from_each_other_whatever_their_images_hold(tmp_path, monkeypatch):
     """Other versions of the tools make other bytes, so other revisions do not share them; one revision is not made twice."""
     tiny.save("bert", tmp_path / "tiny", ["fish", "person", "place"])
@@ -189,7 +181,7 @@ def test_jobs_of_a_revision_go_on_from_each_other_whatever_their_images_hold(tmp
     assert states(first)["thin"] == "Done" and states(shared)["thin"] == "Cached"
     whole, _ = inputs.run(structs.replace(wanted, revision="whole"), tmp_path / "whole")
 
-    other_image(monkeypatch, tmp_path / "image")
+    inputs.other_image(monkeypatch, tmp_path / "image", "peft")
     (tmp_path / "tiny").rename(tmp_path / "away")
     for revision in (wanted.revision, "shares"):
         rest = structs.replace(wanted, until="graph", pinned_source=first.pins.source, revision=revision)

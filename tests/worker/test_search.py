@@ -228,3 +228,19 @@ def test_what_a_search_cannot_work_with_is_said(folder: Path, tmp_path: Path) ->
         with pytest.raises(Failure) as caught:
             run(job(folder, f"refused{number}", **changes), tmp_path / str(number))
         assert caught.value.reason == reason
+
+
+def test_a_job_in_another_image_goes_on_with_the_search_of_its_revision(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other revisions, whose candidates such an image would make otherwise, search for themselves."""
+    auto = msgspec.structs.replace(AUTO, trials=1, seed=7)
+    wanted = job(folder, "images00", auto=auto, gates=(ALIKE_AT_ALL,))
+    first, _ = inputs.run(msgspec.structs.replace(wanted, until="graph"), tmp_path / "one")
+    inputs.other_image(monkeypatch, tmp_path / "image", "numpy")
+    rest = msgspec.structs.replace(wanted, pinned_source=first.pins.source)
+    found = {
+        revision: states(run(msgspec.structs.replace(rest, revision=revision), tmp_path / revision)[0])["Search"]
+        for revision in ("images00", "images01")
+    }
+    assert states(first)["Search"] == "Done" and found == {"images00": "Cached", "images01": "Done"}

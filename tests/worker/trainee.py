@@ -1,4 +1,4 @@
-"""`python -m tests.worker.trainee DDP|FSDP RANK SIZE PORT FOLDER DIE`: one process of a training that needs torch alone. At the
+"""`python -m tests.worker.trainee DDP|FSDP RANK SIZE PORT FOLDER DIE LABELS`: one process of a training that needs torch alone. At the
 step DIE, if there is one, it ends as a kill would end it. Prints what it learnt, or the reason of its failure."""
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ TRAINING = Training(epochs=6, batch_size=4, learning_rate="0.01")
 class Model(torch.nn.Module):
     """Blocks of odd sizes, a table that two names share, one that does not learn, and a layer that no row passes."""
 
-    def __init__(self):
+    def __init__(self, labels):
         super().__init__()
         self.words, self.places = torch.nn.Embedding(50, 7), torch.nn.Embedding(4, 7).requires_grad_(False)
         self.blocks = torch.nn.ModuleList(torch.nn.Linear(7, 7) for _ in range(2))
-        self.head, self.unused = torch.nn.Linear(7, 3), torch.nn.Linear(2, 2)
+        self.head, self.unused = torch.nn.Linear(7, labels), torch.nn.Linear(2, 2)
         self.same = torch.nn.Linear(7, 50, bias=False)
         self.same.weight = self.words.weight
 
@@ -40,13 +40,13 @@ class Model(torch.nn.Module):
         states = self.words(ids) + self.places.weight
         for block in self.blocks:
             states = states + torch.tanh(block(states))
-        return self.head(states.mean(1)) + 0.1 * self.same(states.mean(1))[:, :3]
+        return self.head(states.mean(1)) + 0.1 * self.same(states.mean(1))[:, :1]
 
 
-def learn(found: peers.Peers, folder: Path, die: int) -> dict[str, Any]:
+def learn(found: peers.Peers, folder: Path, die: int, labels: int) -> dict[str, Any]:
     """Train a model of a few hundred weights; its weights at the end, and the most that this process held while it trained."""
     torch.manual_seed(1)
-    model, held = Model(), [0]
+    model, held = Model(labels), [0]
 
     def loss(batch):
         return torch.nn.functional.cross_entropy(model(batch.inputs["input_ids"]), batch.labels)
@@ -65,22 +65,29 @@ def learn(found: peers.Peers, folder: Path, die: int) -> dict[str, Any]:
     }
 
 
-def main(rank: int, size: int, port: str, folder: Path, sharded: bool, die: int) -> None:
+def main(rank: int, size: int, port: str, folder: Path, sharded: bool, die: int, labels: int) -> None:
     torch.set_num_threads(1)
     place = {contract.INDEX_ENV: str(rank), contract.RENDEZVOUS_ENV: f"127.0.0.1:{port}"}
     found = peers.join(size, place, sharded=sharded)
     try:
         if rank == 0:
             found.call(peers.Call(Step("adapt", "FineTune"), "sha256:00", True))
-            print(json.dumps(learn(found, folder, die)))
+            print(json.dumps(learn(found, folder, die, labels)))
             found.end()
         for _ in found.calls() if rank else ():
-            learn(found, folder, die)
+            learn(found, folder, die, labels)
     except Failure as failure:
         print(failure.reason)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], Path(sys.argv[5]), sys.argv[1] == "FSDP", int(sys.argv[6]))
+    main(
+        int(sys.argv[2]),
+        int(sys.argv[3]),
+        sys.argv[4],
+        Path(sys.argv[5]),
+        sys.argv[1] == "FSDP",
+        *map(int, sys.argv[6:8]),
+    )
     sys.stdout.flush()
     os._exit(0)

@@ -100,6 +100,12 @@ class JobInput(Struct, frozen=True):
     """The last step of this Job, where others finish its work; None = it evaluates and publishes."""
 
 
+class Sender(Struct, frozen=True):
+    """What can be read of a `JobInput` that another release has written."""
+
+    release: str = ""
+
+
 class CleanupInput(Struct, frozen=True):
     """What a cleanup Job removes: artifact digests that nobody names any more."""
 

@@ -68,9 +68,10 @@ def _processes(s: Snapshot) -> Iterator[Refusal]:
         yield Refusal("SettingUnused", text)
     for step in steps if o.parallelism == "FSDP" else ():
         if not shards(step):
+            which = f"Step {step.name!r}" if step in o.steps else "Pruning by spec.optimization.auto.prune: FFN"
             text = (
-                f"Step {step.name!r} cannot train a model that lies in parts (spec.optimization.parallelism: FSDP); FineTune "
-                "without adversarial and Distill can. Set parallelism to DDP, or leave the step out."
+                f"{which} cannot train a model that lies in parts (spec.optimization.parallelism: FSDP); FineTune without "
+                "adversarial and Distill can. Set parallelism to DDP, or leave it out."
             )
             yield Refusal("StepNotSharded", text)
 

@@ -24,19 +24,21 @@ from .errors import Failure
 WORK_ENV, PORT_ENV = "OPTIMODEL_WORK", "OPTIMODEL_PROGRESS_PORT"
 """Other places than the contract's for scratch space and the progress page (runs outside a pod)."""
 
+_OTHER_RELEASE = (
+    "The worker's image holds optimodel {}, and the operator is {}. The platform's team brings all images of the chart to one "
+    "release; the Job is then tried again."
+)
+
 
 def main() -> int:
     """Run, leave the result in the termination message, and return the exit code."""
     try:
+        release = msgspec.json.decode(os.environ[contract.JOB_ENV], type=contract.Sender).release
+        if release not in ("", __version__):
+            return ending.fail("worker", "ReleaseMismatch", _OTHER_RELEASE.format(__version__, release), True)
         job = msgspec.json.decode(os.environ[contract.JOB_ENV], type=JobInput)
     except (KeyError, msgspec.DecodeError) as error:
         return ending.fail("worker", "BadInput", f"{contract.JOB_ENV} is missing or cannot be read: {error}", False)
-    if job.release not in ("", __version__):
-        message = (
-            f"The worker's image holds optimodel {__version__}, and the operator is {job.release}. The platform's team brings all "
-            "images of the chart to one release; the Job is then tried again."
-        )
-        return ending.fail("worker", "ReleaseMismatch", message, True)
     board = Board(lines(job))
     system.on_terminate(
         lambda: _finish(Result("Failed", "Interrupted", "The Job was told to stop."), ExitCode.WORLD, board)

@@ -71,10 +71,14 @@ class Checkpoint:
         partial.replace(self.folder / header.name)
         return True
 
+    def due(self, size: int) -> bool:
+        """Whether a checkpoint of so many bytes would be kept: it is not too large, and the last one was not a moment ago."""
+        return time.monotonic() >= self._not_before and size <= MAX_BYTES
+
     def keep(self, path: Path) -> None:
-        """Carry a checkpoint to the store in place of the last one, unless that was a moment ago."""
+        """Carry a checkpoint to the store in place of the last one, if it is due."""
         begun = time.monotonic()
-        if begun < self._not_before or path.stat().st_size > MAX_BYTES:
+        if not self.due(path.stat().st_size):
             return
         file = sha256(path)
         header = msgspec.json.encode(Header(path.name, file.sha256, file.bytes))

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
-from io import BufferedWriter, BytesIO, RawIOBase
+from io import BufferedWriter, RawIOBase
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
@@ -146,12 +146,9 @@ class Peers:
     @contextmanager
     def outlet(self) -> Iterator[BinaryIO]:
         """What the block writes into the stream is what the first process reads from this one's `inlet`."""
-        if self.size == 1:
-            yield BytesIO()
-            return
         with BufferedWriter(_Outlet(), CHUNK) as stream:
             yield stream
-        _send(b"")
+        _send(bytearray())
 
     def inlet(self, rank: int, stream: IO[bytes]) -> None:
         """To the first: carry what another process says through its `outlet` into the stream."""
@@ -171,16 +168,17 @@ class _Outlet(RawIOBase):
         return True
 
     def write(self, data: Any) -> int:
-        _send(bytes(data))
-        return len(data)
+        part = bytearray(data[:CHUNK])  # of more, the buffer offers the rest again
+        _send(part)
+        return len(part)
 
 
-def _send(data: bytes) -> None:
+def _send(data: bytearray) -> None:
     import torch
 
     torch.distributed.send(torch.tensor([len(data)]), 0)
     if data:
-        torch.distributed.send(torch.frombuffer(bytearray(data), dtype=torch.uint8), 0)
+        torch.distributed.send(torch.frombuffer(data, dtype=torch.uint8), 0)
 
 
 ALONE = Peers()

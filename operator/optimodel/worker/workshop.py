@@ -139,10 +139,11 @@ class Workshop:
             report,
             self.shelf.rows,
             checkpoint.folder,
-            notes.__setitem__,
-            checkpoint.keep,
-            self.peers,
-            self.job.accelerator,
+            note=notes.__setitem__,
+            keep=checkpoint.keep,
+            due=checkpoint.due,
+            peers=self.peers,
+            accelerator=self.job.accelerator,
         )
         if checkpoint.bring():
             log(f"{step.name}: goes on from a checkpoint")

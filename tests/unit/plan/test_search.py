@@ -114,3 +114,12 @@ def test_a_search_that_trains_may_do_so_in_several_processes() -> None:
         w = World(AUTO | {"optimization": OPTIMIZATION | {"auto": auto, "processes": 2}})
         w.settle()
         assert w.condition("Stalled", "True", "SettingUnused") == refused == (not w.names("Job"))
+
+
+def test_a_search_that_cannot_train_in_parts_is_refused_by_the_words_of_the_spec() -> None:
+    for prune, refused in (("FFN", True), ("Layers", False)):
+        auto = OPTIMIZATION["auto"] | {"train": "q/train", "prune": [prune]}
+        w = World(AUTO | {"optimization": OPTIMIZATION | {"auto": auto, "processes": 2, "parallelism": "FSDP"}})
+        w.settle()
+        assert w.condition("Stalled", "True", "StepNotSharded") == refused == (not w.names("Job"))
+        assert not refused or ("auto.prune: FFN" in w.message() and "auto-ffn" not in w.message()), w.message()

@@ -75,8 +75,8 @@ def test_what_is_no_job_is_refused(name, tmp_path, monkeypatch):
 
 def test_a_job_of_another_release_is_left_to_a_worker_of_that(tmp_path, monkeypatch):
     monkeypatch.setenv(ending.PATH_ENV, str(tmp_path / "log"))
-    other = msgspec.structs.replace(JOB, release="99.0.0")
-    monkeypatch.setenv(contract.JOB_ENV, contract.encode(other))
+    other = msgspec.to_builtins(msgspec.structs.replace(JOB, release="99.0.0")) | {"parallelism": "Pipeline"}
+    monkeypatch.setenv(contract.JOB_ENV, msgspec.json.encode(other).decode())
     assert main() == ExitCode.WORLD
     result = msgspec.json.decode((tmp_path / "log").read_bytes(), type=Result)
     assert result.reason == "ReleaseMismatch" and "99.0.0" in result.message

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from optimodel.api.search import Objective
 
 from .findings import Finding, Observation, cost, holding, merit
-from .noise import NOISE, behind, final, settled, surely
+from .noise import NOISE, behind, contenders, final, settled, surely
 
 _WORDS: dict[Objective, str] = {
     "Latency": "the latency",
@@ -62,7 +62,7 @@ def choose(findings: Sequence[Finding], objective: Objective) -> Choice:
     findings, timing = settled(findings, objective), final(findings)
     tried = [f for f in findings if isinstance(f, Observation)]
     held = f"{len(holding(findings))} of {len(tried)} candidates hold the floor"
-    best = [o for o in front(findings) if cost(o.value) <= 1 + NOISE]
+    best = [o for o in front(contenders(findings, timing)) if cost(o.value) <= 1 + NOISE]
     if not best:
         why = ", and none of them with a gain" if holding(findings) else _nearest(tried)
         return Choice(None, f"{held}{why}. The baseline is kept.")

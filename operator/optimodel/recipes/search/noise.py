@@ -53,6 +53,15 @@ def settled(findings: Sequence[Finding], objective: Objective) -> tuple[Finding,
     return tuple(map(corrected, findings))
 
 
+def contenders(findings: Sequence[Finding], timing: Timing | None) -> tuple[Observation, ...]:
+    """Feasible candidates that may win: once a final was held the finalists, and of the rest, whose figures chance may have flattered,
+    those that are better than every finalist for sure."""
+    good = holding(findings)
+    timed = [o for o in good if timing and o.candidate in timing.candidates]
+    best = min((cost(o.value) for o in timed), default=None)
+    return tuple(o for o in good if best is None or o in timed or surely(o.value, best))
+
+
 def behind(one: Observation, best: Observation, timing: Timing | None) -> bool:
     """Whether it is worse than the best by the objective. Of finalists: by the interval of the median of what it takes of the
     other's in the same round, whatever that round was like for both; who was none is worse. Else: beyond noise."""

@@ -38,6 +38,12 @@ class Record(msgspec.Struct, frozen=True, rename="camel"):
     findings: tuple[Observation | Sensitivity | Timing, ...] = ()
 
 
+class Place(msgspec.Struct, frozen=True):
+    """Where the store keeps the record of a revision's search."""
+
+    path: str
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a search ends with: all steps to be run, the result for status, and for the report every trial. `worked` = something
@@ -54,14 +60,25 @@ class Search:
 
     def __init__(self, bench: Bench, store: Store, origin: str, data_digest: str, report: Told) -> None:
         self.bench, self.auto, self.store, self._report = bench, bench.auto, store, report
-        self._place = f"searches/{self._key(origin, data_digest)}.json"
         job = bench.job
+        self._place = self._standing(origin, data_digest)
         self.space = search.Space(self.auto, job.task, job.steps, job.data, Target(shapes=job.shapes))
         self.budget = search.Budget(self.auto.trials, seconds(self.auto.timeout))
         self.findings: list[Finding] = list((store.read(self._place, Record) or Record()).findings)
 
-    def _key(self, origin: str, data_digest: str) -> str:
-        """Names a search by all that its findings depend on, but for the machine."""
+    def _standing(self, origin: str, data_digest: str) -> str:
+        """Where the findings are: where the revision's first Job put them, whatever versions the images of later ones hold; other
+        revisions share what the same versions found."""
+        of_revision = f"searches/{self._key(origin, data_digest, self.bench.job.revision)}.place"
+        standing = self.store.read(of_revision, Place)
+        if standing is None:
+            standing = Place(f"searches/{self._key(origin, data_digest, '')}.json")
+            self.store.write(of_revision, standing)
+        return standing.path
+
+    def _key(self, origin: str, data_digest: str, made_for: str) -> str:
+        """Names a search by all that its findings depend on, but for the machine; or, `made_for` a revision of a model, by that in the
+        place of the tools' versions."""
         job = self.bench.job
         form: dict[str, Any] = {
             "revision": REVISION,
@@ -72,7 +89,7 @@ class Search:
             "task": job.task,
             "batching": identity.canonical(job.batching),
             "techniques": {name: technique.revision for name, technique in techniques.REGISTRY.items()},
-            "tools": {name: version(name) for name in TOOLS},
+            **({"madeFor": made_for} if made_for else {"tools": {name: version(name) for name in TOOLS}}),
         }
         return identity.digest(form, 64)
 

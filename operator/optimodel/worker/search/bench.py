@@ -38,6 +38,8 @@ FEW = 64
 """Texts of the screen and of the sensitivity, at even distances."""
 ROUNDS = 15
 """Of the final. A block lasts a second at most, or three answers: with five sides a minute or so in all."""
+BATCHED = ("Throughput", "Cost")
+"""Objectives that are about the shape of the largest batch."""
 Told = Callable[[int, str], None]
 """Takes percent and a word."""
 
@@ -112,7 +114,8 @@ class Bench:
         seconds each: what they were pruned to is in the store."""
         folders = [self._made(c, told, f"finalist-{number}") for number, c in enumerate(candidates)]
         others = [Answerer(folder, self.threads, self.job.batching) for folder in folders]
-        served = [self._counted(batch_invariance(other) >= INVARIANT) for other in others]
+        batched = self.auto.objective in BATCHED
+        served = [self._counted(not batched or batch_invariance(other) >= INVARIANT) for other in others]
         sides = [(self.base, self._counted(True)), *zip(others, served, strict=True)]
         rounds = [
             [ms / shape.batch_size for ms, (_, shape) in zip(r, sides, strict=True)] for r in compared(sides, ROUNDS)
@@ -146,9 +149,10 @@ class Bench:
         found = Observation(candidate.name, "Screened", 0, candidate.count, size, verdicts, search.quality(verdicts))
         if _out(verdicts):
             return found
-        clock = self._timed(best, size, few.details["batchInvariance"] >= INVARIANT)
+        invariant = few.details["batchInvariance"] >= INVARIANT
+        clock = self._timed(best, size, invariant)
         verdicts = self._judged(few.measurements | clock.measurements)
-        latency, value = self._costs(clock.details["latency"], size)
+        latency, value = self._costs(clock.details["latency"], size, invariant)
         found = msgspec.structs.replace(found, stage="Timed", gates=verdicts, latency=latency, value=value)
         if _out(verdicts) or not search.unbeaten(found, findings):
             return found
@@ -168,24 +172,24 @@ class Bench:
     def _timed(self, best: Answerer, size: int, invariant: bool) -> Evidence:
         """The clock at the first shape, and for objectives that count texts at that of the largest batch: one by one if the
         answers depend on batch neighbours, since they are served so."""
-        counted = (
-            [self._counted(True), self._counted(invariant)] if self.auto.objective in ("Throughput", "Cost") else []
-        )
+        counted = [self._counted(True), self._counted(invariant)] if self.auto.objective in BATCHED else []
         return self._evaluated(best, size, (), (self.shapes[0], *dict.fromkeys(counted)))
 
     def _counted(self, invariant: bool) -> Shape:
         """The shape that the objective is about."""
-        if self.auto.objective not in ("Throughput", "Cost"):
+        if self.auto.objective not in BATCHED:
             return self.shapes[0]
         largest = max(self.shapes, key=lambda s: s.batch_size)
         return largest if invariant else Shape(1, largest.sequence_length)
 
-    def _costs(self, latency: Sequence[Mapping[str, Any]], size: int) -> tuple[float, float]:
-        """p50 at the first shape and the objective, as shares of the baseline's."""
+    def _costs(self, latency: Sequence[Mapping[str, Any]], size: int, invariant: bool) -> tuple[float, float]:
+        """p50 at the first shape and the objective, as shares of the baseline's. Images know no lengths, so that shapes of one batch
+        size are one."""
         first = 1 / latency[0]["speedup"]
         if len(latency) == 1:
             return first, self._value(first, size)
-        largest, served = latency[1], latency[-1]
+        by_batch = {found["batchSize"]: found for found in latency}
+        largest, served = (by_batch[self._counted(wanted).batch_size] for wanted in (True, invariant))
         text = (served["p50Ms"] / served["batchSize"]) / (largest["baselineP50Ms"] / largest["batchSize"])
         return first, self._value(text, size)
 

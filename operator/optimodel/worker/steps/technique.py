@@ -26,7 +26,7 @@ class Context:
 
     `data` gives the rows of `DATASET` or `DATASET/PART` as the settings name them, and raises `Failure`. `checkpoint` is a
     folder (made by who needs it) that holds what an earlier attempt of this very step (same input, settings, data and tools)
-    gave to `keep`; the newest file alone outlives the pod.
+    gave to `keep`; the newest file alone outlives the pod. `due` tells whether one of so many bytes would be kept now.
     `note` takes a figure for the report (name, JSON value), never for the artifact. Seeds come from the settings. `peers` are
     the processes that train together. `accelerator` is what the graph is made for (None = the CPU).
     """
@@ -39,6 +39,7 @@ class Context:
     checkpoint: Path
     note: Callable[[str, Any], None] = lambda name, value: None
     keep: Callable[[Path], None] = lambda path: None
+    due: Callable[[int], bool] = lambda size: True
     peers: Peers = ALONE
     accelerator: Accelerator | None = None
 

@@ -6,6 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from ..errors import Failure
+
+_FULL = (
+    "The GPU has too little memory for this training. Lower training.batchSize or training.maxLength, let several processes share the "
+    "model (optimization.parallelism: FSDP), or take a larger GPU."
+)
+
 
 def best() -> Any:
     """The device that trainings compute on."""
@@ -16,9 +23,15 @@ def best() -> Any:
 
 @contextmanager
 def on_best(model: Any) -> Iterator[None]:
-    """Within the block the model, whose parameters stay the same objects, is on the best device."""
-    model.to(best())
-    yield
+    """Within the block the model, whose parameters stay the same objects, is on the best device. Raises `Failure` where that has too
+    little memory."""
+    import torch
+
+    try:
+        model.to(best())
+        yield
+    except torch.OutOfMemoryError as error:
+        raise Failure("DeviceOutOfMemory", f"{_FULL} ({str(error)[:150]})") from error
     model.to("cpu")
 
 

@@ -13,6 +13,7 @@ import msgspec
 from optimodel.api.steps import Training
 
 from ..errors import Failure
+from ..peers import Peers
 from . import devices
 from .batches import Batch, Examples, shuffled
 from .memory import Memory
@@ -56,28 +57,32 @@ def train(
     torch.manual_seed(context.peers.seed(training.seed))
     fingerprint = _fingerprint(_learning(model), examples, training)
     total = math.ceil(len(examples) / training.batch_size) * training.epochs
-    with (
-        context.peers.watching(),
-        devices.on_best(model),
-        together(model, lambda rows: loss(examples.batch(rows).to(devices.best())), context.peers) as objective,
-    ):
-        parameters = _learning(model)
-        optimizer = torch.optim.AdamW(
-            _groups(parameters, float(training.weight_decay)), lr=float(training.learning_rate)
-        )
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, _schedule(total, float(training.warmup)))
-        memory = Memory(context, parameters, optimizer, scheduler, fingerprint)
-        losses = memory.restore()
-        for rows in _order(examples, training, len(losses)):
-            found = objective(rows)
-            value = _finite(context.peers.mean(float(found.item())), training, len(losses))
-            _step(found, parameters, optimizer, scheduler)
-            losses.append(value)
-            after()
-            if len(losses) % checkpoint_steps == 0 or len(losses) == total:
-                memory.save(losses)
-            context.report(5 + 85 * len(losses) // total, f"loss {value:.4f} at step {len(losses)} of {total}")
+    with context.peers.watching():
+        _agree(fingerprint, context.peers)
+        objective = together(model, lambda rows: loss(examples.batch(rows).to(devices.best())), context.peers)
+        with devices.on_best(model), objective as mean:
+            parameters = _learning(model)
+            groups = _groups(parameters, float(training.weight_decay))
+            optimizer = torch.optim.AdamW(groups, lr=float(training.learning_rate))
+            scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, _schedule(total, float(training.warmup)))
+            memory = Memory(context, parameters, optimizer, scheduler, fingerprint)
+            losses = memory.restore()
+            for rows in _order(examples, training, len(losses)):
+                found = mean(rows)
+                value = _finite(context.peers.mean(float(found.item())), training, len(losses))
+                _step(found, parameters, optimizer, scheduler)
+                losses.append(value)
+                after()
+                if len(losses) % checkpoint_steps == 0 or len(losses) == total:
+                    memory.save(losses)
+                context.report(5 + 85 * len(losses) // total, f"loss {value:.4f} at step {len(losses)} of {total}")
     return _outcome(losses)
+
+
+def _agree(fingerprint: str, peers: Peers) -> None:
+    if peers.first(fingerprint.encode()) != fingerprint.encode():
+        message = "The processes of the Job read different rows or weights. Let nothing write to them meanwhile."
+        raise Failure("DataChanged", message, world=True)
 
 
 def _learning(model: Any) -> dict[str, Any]:

@@ -28,13 +28,14 @@ class Teacher:
             return False
         answers: list[Any] = [None] * len(examples)
         self._states = [None] * len(examples)
-        for batch in examples.in_order(BATCH):
-            answer, states = self._ask(batch)
-            ends = batch.mask.sum(1).cumsum(0).tolist()
-            parts = answer.split(list(batch.answers))
-            for row, part, start, end in zip(batch.rows.tolist(), parts, [0, *ends], ends, strict=False):
-                answers[row] = part.cpu().clone()
-                self._states[row] = [layer[start:end].cpu().clone() for layer in states]
+        with devices.on_best(self.subject.model):
+            for batch in examples.in_order(BATCH):
+                answer, states = self._ask(batch)
+                ends = batch.mask.sum(1).cumsum(0).tolist()
+                parts = answer.split(list(batch.answers))
+                for row, part, start, end in zip(batch.rows.tolist(), parts, [0, *ends], ends, strict=False):
+                    answers[row] = part.cpu().clone()
+                    self._states[row] = [layer[start:end].cpu().clone() for layer in states]
         self._answers = answers
         return True
 
