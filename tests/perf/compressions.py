@@ -13,11 +13,10 @@ from optimodel.recipes.resolve import resolve
 TRAIN = "questions/train"
 BASELINE = "fp32 baseline"
 HEADLINE = "encoder-distil-int8"
-LIBRARY = (HEADLINE, f"{HEADLINE}-trimmed")
+LIBRARY = (HEADLINE, f"{HEADLINE}-trimmed", "encoder-distil-ffn-int8")
 """Recipes of the chart's library."""
 TOGETHER = (
     *LIBRARY,
-    "3 layers, FFN 50 %, int8",
     "2 layers, int8",
     "2 layers, int8, vocabulary trimmed",
 )
@@ -46,7 +45,6 @@ def recipes(seed: int) -> dict[str, tuple[Step, ...]]:
     }
     smaller = distil((3, 5), seed)
     combined = (
-        (distil((), seed), ffn("0.5", seed), EXPORT, INT8),
         (smaller, EXPORT, INT8),
         (smaller, vocabulary(), EXPORT, INT8),
     )
@@ -78,6 +76,10 @@ def _seeded(step: Step, seed: int) -> Step:
         if settings is not None:
             training = msgspec.structs.replace(settings.training, seed=seed)
             return msgspec.structs.replace(step, **{member: msgspec.structs.replace(settings, training=training)})
+    if step.prune is not None and step.prune.recover is not None:
+        training = msgspec.structs.replace(step.prune.recover.training, seed=seed)
+        recover = msgspec.structs.replace(step.prune.recover, training=training)
+        return msgspec.structs.replace(step, prune=msgspec.structs.replace(step.prune, recover=recover))
     return step
 
 
