@@ -279,10 +279,7 @@ REFUSED: dict[str, tuple[Callable[[], Object], list[str]]] = {
         lambda: model(optimization__podTemplates=[{"steps": ["a", "b"]}, {"steps": ["b"]}]),
         ["one entry of podTemplates"],
     ),
-    "parts of a model for a single process": (
-        lambda: model(optimization__parallelism="FSDP"),
-        ["set processes to 2 or more"],
-    ),
+    "parts for one process": (lambda: model(optimization__parallelism="FSDP"), ["set processes to 2 or more"]),
     "pods of the rest twice": (lambda: model(optimization__podTemplates=[{}, {}]), ["one entry may be without steps"]),
     "labels of ours": (
         lambda: model(optimization__podTemplate={"metadata": {"labels": {"optimodel.dev/model": "x"}}}),
