@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 import torch
 import transformers
+from tests.worker import tiny
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
@@ -23,15 +24,7 @@ from optimodel.worker.training.teacher import Teacher
 
 GPU = torch.device("cuda", 0)
 TRAINING = Training(epochs=1, batch_size=2)
-CONFIG = transformers.BertConfig(
-    vocab_size=50,
-    hidden_size=32,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-    intermediate_size=64,
-    max_position_embeddings=40,
-    num_labels=3,
-)
+CONFIG = transformers.BertConfig(**tiny.BASE, **tiny.BIG, num_labels=3)
 TEXTS = Texts([[5, 6, 7, n] for n in range(6)], 0, [[n % 3] for n in range(6)])
 WORDS = Texts([[5, 6, 7, n] for n in range(6)], 0, [[n % 3, 1] for n in range(6)], [[1, 2]] * 6)
 

@@ -9,9 +9,10 @@ import sys
 
 import msgspec
 import pytest
+import torch
 from tests import inputs
 from tests.seaweed import free_port
-from tests.worker import jobs, test_pipeline, tiny
+from tests.worker import jobs, test_pipeline, tiny, trainee
 
 from optimodel.api import contract
 from optimodel.api.contract import ExitCode
@@ -19,8 +20,11 @@ from optimodel.api.search import Auto
 from optimodel.api.spec import Gate
 from optimodel.api.steps import Distill, FineTune, Prune, Recover, Step, Training
 from optimodel.artifacts import open_store
+from optimodel.worker import peers
 from optimodel.worker.follower import follow
 from optimodel.worker.peers import Call, Peers
+from optimodel.worker.steps import Context
+from optimodel.worker.training import loop
 from optimodel.worker.training.memory import Memory
 
 ROUNDING = 1e-5
@@ -69,6 +73,27 @@ def test_processes_learn_what_one_does_and_survive_a_loss(parallelism, size, sha
     assert together["weights"] == pytest.approx(alone["weights"], abs=ROUNDING)
     assert together["weights"] != alone["weights"]
     assert together["held"] <= share * alone["held"]
+
+
+def test_a_checkpoint_that_would_not_be_kept_is_not_made(tmp_path):
+    asked = []
+    context = Context(
+        "TextClassification", 1, tmp_path, lambda *_: None, list, tmp_path / "checkpoint", due=lambda n: asked.append(n)
+    )
+    model = trainee.Model(3)
+    loss = lambda batch: torch.nn.functional.cross_entropy(model(batch.inputs["input_ids"]), batch.labels)  # noqa: E731
+    loop.train(model, trainee.TEXTS, loss, trainee.TRAINING, context, checkpoint_steps=10)
+    learnt = sum(value.nbytes for value in model.parameters() if value.requires_grad)
+    assert set(asked) == {3 * learnt} and not (tmp_path / "checkpoint").exists()
+
+
+def test_what_travels_comes_in_pieces_and_whole(monkeypatch):
+    sent = []
+    monkeypatch.setattr(peers, "_send", lambda data: sent.append(bytes(data)))
+    said = os.urandom(3 * peers.CHUNK + 5)
+    with Peers(1, 2).outlet() as stream:
+        stream.write(said)
+    assert b"".join(sent) == said and max(map(len, sent)) <= peers.CHUNK and sent[-1] == b"", "and its end is told"
 
 
 def test_processes_that_read_different_labels_say_so(tmp_path):

@@ -138,20 +138,24 @@ def test_an_equal_spec_reads_the_source_itself_and_works_only_where_it_says_some
     assert lost.artifact == other.artifact, "what is pinned and known needs no source any more"
 
 
+def in_turn(folder):
+    """A job of three steps, in a folder that has all it needs."""
+    tiny.save("bert", folder / "tiny", ["fish", "person", "place"])
+    write_rows(folder / "rows.jsonl")
+    (folder / "store").mkdir()
+    return inputs.job(folder, Step("thin", "Prune", prune=Prune("Magnitude", "0.9")), GRAPH, INT8)
+
+
 def test_a_job_of_some_steps_leaves_the_rest_to_the_next(tmp_path):
     """What two Jobs make in turn is what one makes; the second goes on from the bytes of the first, or not at all."""
-    tiny.save("bert", tmp_path / "tiny", ["fish", "person", "place"])
-    write_rows(tmp_path / "rows.jsonl")
-    (tmp_path / "store").mkdir()
-    thin = Step("thin", "Prune", prune=Prune("Magnitude", "0.9"))
-    bare = inputs.job(tmp_path, thin, GRAPH, INT8)
+    bare = in_turn(tmp_path)
     first, store = inputs.run(structs.replace(bare, until="thin"), tmp_path / "one")
     assert (first.outcome, first.reason, first.artifact) == ("Succeeded", "StepsDone", None)
     assert [s.state for s in first.steps] == ["Done", "Done", "Pending", "Pending", "Pending", "Pending"]
     assert first.pins.step == "thin" and store.read("reports/thin-graph-int8-e1.json", Report) is None
 
     floor, parts = Gate("f1", "MacroF1", min="0", data="d/test"), inputs.dataset(tmp_path, split=inputs.PARTS)
-    search = {"steps": (thin, GRAPH), "auto": Auto("d/train"), "gates": (floor,), "data": (parts,)}
+    search = {"steps": (bare.steps[0], GRAPH), "auto": Auto("d/train"), "gates": (floor,), "data": (parts,)}
     cut, _ = inputs.run(structs.replace(bare, until="thin", **search), tmp_path / "searching")
     assert states(cut) == {"Fetch": "Done", "thin": "Cached"} | dict.fromkeys(
         ("Search", "Evaluate", "Publish"), "Pending"
@@ -171,11 +175,7 @@ def test_a_job_of_some_steps_leaves_the_rest_to_the_next(tmp_path):
 
 def test_jobs_of_a_revision_go_on_from_each_other_whatever_their_images_hold(tmp_path, monkeypatch):
     """Other versions of the tools make other bytes, so other revisions do not share them; one revision is not made twice."""
-    tiny.save("bert", tmp_path / "tiny", ["fish", "person", "place"])
-    write_rows(tmp_path / "rows.jsonl")
-    (tmp_path / "store").mkdir()
-    thin = Step("thin", "Prune", prune=Prune("Magnitude", "0.9"))
-    wanted = inputs.job(tmp_path, thin, GRAPH, INT8)
+    wanted = in_turn(tmp_path)
     first, _ = inputs.run(structs.replace(wanted, until="thin"), tmp_path / "one")
     shared, _ = inputs.run(structs.replace(wanted, until="thin", revision="shares"), tmp_path / "shares")
     assert states(first)["thin"] == "Done" and states(shared)["thin"] == "Cached"

@@ -244,3 +244,17 @@ def test_a_job_in_another_image_goes_on_with_the_search_of_its_revision(
         for revision in ("images00", "images01")
     }
     assert states(first)["Search"] == "Done" and found == {"images00": "Cached", "images01": "Done"}
+
+
+def test_a_model_that_is_served_one_by_one_is_judged_so_also_where_shapes_have_no_lengths() -> None:
+    """Of images: shapes of batch 1 and 8, and the answers depend on the batch."""
+    bench = Bench.__new__(Bench)
+    bench.auto, bench.shapes, bench.base_bytes = (
+        msgspec.structs.replace(AUTO, objective="Throughput"),
+        (Shape(1, 0), Shape(8, 0)),
+        1,
+    )
+    alone = {"batchSize": 1, "speedup": 2.0, "p50Ms": 5.0, "baselineP50Ms": 10.0}
+    eight = {"batchSize": 8, "speedup": 4.0, "p50Ms": 8.0, "baselineP50Ms": 32.0}
+    assert bench._costs([alone, eight], 1, invariant=True) == (0.5, 0.25)
+    assert bench._costs([alone, eight], 1, invariant=False) == (0.5, 1.25)

@@ -64,11 +64,9 @@ def contenders(findings: Sequence[Finding], timing: Timing | None) -> tuple[Obse
 
 def behind(one: Observation, best: Observation, timing: Timing | None) -> bool:
     """Whether it is worse than the best by the objective. Of finalists: by the interval of the median of what it takes of the
-    other's in the same round, whatever that round was like for both; who was none is worse. Else: beyond noise."""
-    if timing is None or best.candidate not in timing.candidates:
+    other's in the same round, whatever that round was like for both. Of others: beyond noise."""
+    if timing is None or not {one.candidate, best.candidate} <= set(timing.candidates):
         return cost(one.value) > cost(best.value) * (1 + NOISE)
-    if one.candidate not in timing.candidates:
-        return True
     ours, theirs = (timing.values[timing.candidates.index(o.candidate)] for o in (one, best))
     ratios = tuple(mine / other for mine, other in zip(ours, theirs, strict=True))
     found = interval(Measurement("Quantile", ratios, 0.5), CONFIDENCE)
