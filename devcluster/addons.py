@@ -46,6 +46,18 @@ def apply(kubeconfig: Path, text: str) -> None:
     kubectl(kubeconfig, "apply", "--server-side", "--force-conflicts", "-f", "-", text=text)
 
 
+def define(kubeconfig: Path, crds: str, seconds: float = 30.0) -> None:
+    """Apply CRDs and return once clients know every kind that there is, which is a while after its CRD is established.
+
+    Raises SystemExit when they do not within `seconds`.
+    """
+    apply(kubeconfig, crds)
+    kinds = kubectl(kubeconfig, "get", "crd", "-o", "jsonpath={.items[*].metadata.name}").replace(" ", ",")
+    known = [str(binary("kubectl")), f"--kubeconfig={kubeconfig}", "get", kinds, "--all-namespaces"]
+    if not wait_until(lambda: subprocess.run(known, capture_output=True).returncode == 0, seconds, 0.2):
+        raise SystemExit(f"the API server does not serve {kinds} after {seconds:.0f} s")
+
+
 def render(name: str, volumes: Path = CLUSTER / "volumes") -> str:
     """Return a manifest file with the images' references and the volumes' folder filled in."""
     values = {image: node.system_image(image) for image in node.SYSTEM_IMAGES}
@@ -58,9 +70,7 @@ def install(
     """Apply the manifests; those of the gateway after the Gateway API's own definitions."""
     if "gateway" in names:
         crds = [path.read_text() for path in sorted(gateway_api().glob("*.yaml")) if "_vap_" not in path.name]
-        apply(kubeconfig, "\n---\n".join(crds))
-        kinds = [f"crd/{kind}.gateway.networking.k8s.io" for kind in ("gatewayclasses", "gateways", "httproutes")]
-        kubectl(kubeconfig, "wait", "--for=condition=Established", "--timeout=30s", *kinds)
+        define(kubeconfig, "\n---\n".join(crds))
     apply(kubeconfig, "\n---\n".join(render(name) for name in names))
 
 

@@ -25,6 +25,7 @@ class ApiServer:
 
     ``controllers`` adds kube-controller-manager and ``scheduler`` kube-scheduler; ``kwok`` adds kwok, which plays
     every node and the pods on them as ``stages`` (folders of kwok's own) and ``kwok_config`` (a file of Stages) say.
+    ``servers`` makes it behave as one of several: it serves a new kind 5 s after its CRD.
     ``stop()`` and ``start()`` are an outage of the API server: etcd's data stay.
     """
 
@@ -36,10 +37,11 @@ class ApiServer:
         stages: tuple[str, ...] = STAGES,
         kwok_config: Path | None = None,
         folder: Path | None = None,
+        servers: int = 1,
     ) -> None:
         self._own_folder = folder is None
         self.folder = folder or Path(tempfile.mkdtemp(prefix="optimodel-api-"))
-        self.control = Control(self.folder, free_port(), free_port(), free_port())
+        self.control = Control(self.folder, free_port(), free_port(), free_port(), servers=servers)
         self._etcd, self._server = self._process("etcd"), self._process("apiserver")
         self._extra: list[tuple[Process, list[str]]] = []
         if controllers:
@@ -71,7 +73,9 @@ class ApiServer:
     def user(self, name: str, group: str = "system:masters") -> Path:
         """Return a kubeconfig of a user of that name and group, whom the audit log then tells from the others."""
         self.control.pki.certificate(f"user-{name}", f"/O={group}/CN={name}")
-        return self.control.pki.kubeconfig(f"user-{name}", self.url, self.folder / f"{name}.kubeconfig")
+        return self.control.pki.kubeconfig(
+            f"user-{name}", self.url, self.folder / f"{name.replace(':', '-')}.kubeconfig"
+        )
 
     @property
     def url(self) -> str:

@@ -46,6 +46,7 @@ class Control:
     """A control plane in one folder: ``pki/``, ``etcd/``, ``audit.log`` and kubeconfigs lie in it.
 
     ``node_ip`` is the address that pods reach the API server at; None for an API server on loopback only.
+    ``servers`` is how many API servers this one takes itself for; one of several serves a new kind 5 s after its CRD.
     """
 
     folder: Path
@@ -53,6 +54,7 @@ class Control:
     etcd_port: int
     etcd_peer_port: int
     node_ip: str | None = None
+    servers: int = 1
 
     @property
     def url(self) -> str:
@@ -104,6 +106,7 @@ class Control:
             "--bind-address=127.0.0.1",
             "--advertise-address=127.0.0.1",
             "--endpoint-reconciler-type=none",
+            f"--apiserver-count={self.servers}",
         ]
         return [
             str(binary("kube-apiserver")),

@@ -1,8 +1,11 @@
 """A release on a real API server: install, upgrade and removal with living objects, and what the operator may do."""
 
 import json
+import os
 import shutil
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,11 +23,14 @@ ACCOUNT = f"system:serviceaccount:{SYSTEM}:optimodel"
 class Cluster:
     """kubectl and helm on an API server of its own."""
 
-    def __init__(self, kubeconfig: Path) -> None:
-        self._flag = f"--kubeconfig={kubeconfig}"
+    def __init__(self, api: ApiServer) -> None:
+        self.api = api
+
+    def command(self, program: str, *arguments: str) -> list[str]:
+        return [str(binary(program)), f"--kubeconfig={self.api.kubeconfig}", *arguments]
 
     def run(self, program: str, *arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
-        command = [str(binary(program)), self._flag, *arguments]
+        command = self.command(program, *arguments)
         return subprocess.run(command, input=text, capture_output=True, text=True, timeout=120)
 
     def must(self, program: str, *arguments: str, text: str | None = None) -> str:
@@ -43,14 +49,46 @@ class Cluster:
         return done.stdout.strip() == "yes"
 
 
+def check(api: ApiServer, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The chart's check of the API server, with no more rights than the operator's account."""
+    account = api.user(ACCOUNT, "system:serviceaccounts")
+    env = os.environ | {"KUBECONFIG": str(account), "PYTHONPATH": str(REPO / "operator")}
+    command = [sys.executable, "-m", "optimodel.apicheck", *arguments]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+
+
+def play(cluster: Cluster) -> None:
+    """Run the Job of the first install: there is no kubelet here."""
+    of = ("-n", SYSTEM, "optimodel-api-check")
+    cluster.kubectl("wait", "--for=create", "--timeout=60s", *of[:2], "job/optimodel-api-check")
+    job = json.loads(cluster.kubectl("get", "job", *of, "-o", "json"))
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert container["command"] == ["python3", "-m", "optimodel.apicheck"]
+    ended = check(cluster.api)
+    assert ended.returncode == 0, ended.stderr
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    conditions = [
+        {"type": kind, "status": "True", "lastTransitionTime": now} for kind in ("SuccessCriteriaMet", "Complete")
+    ]
+    status = {"startTime": now, "completionTime": now, "succeeded": 1, "conditions": conditions}
+    cluster.kubectl("patch", "job", *of, "--subresource=status", "--type=merge", "-p", json.dumps({"status": status}))
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    with ApiServer() as api:
-        cluster = Cluster(api.kubeconfig)
+    """A first install on one of several API servers, which serve a kind only some time after its CRD."""
+    with ApiServer(servers=2) as api:
+        cluster = Cluster(api)
         for name in (SYSTEM, "team-a"):
             cluster.kubectl("create", "namespace", name)
         cluster.kubectl("label", "namespace", SYSTEM, "pod-security.kubernetes.io/enforce=restricted")
-        cluster.helm("install", "optimodel", CHART)
+        command = cluster.command("helm", "install", "optimodel", CHART, f"--namespace={SYSTEM}", "--timeout=100s")
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as helm:
+            try:
+                play(cluster)
+            finally:
+                said, _ = helm.communicate(timeout=120)
+        assert helm.returncode == 0, said
         yield cluster
 
 
@@ -166,10 +204,15 @@ def test_the_operator_pod_passes_restricted_admission(cluster: Cluster) -> None:
 
 def test_plain_manifests_install_without_helm() -> None:
     with ApiServer() as api:
-        cluster = Cluster(api.kubeconfig)
+        cluster = Cluster(api)
+        missing = check(api, "--seconds=1")
+        assert missing.returncode == 1
+        assert "does not serve clusteroptimizationrecipes, clustertritonruntimes, " in missing.stderr
+        assert "apply the CRDs" in missing.stderr
         manifests = REPO / "manifests"
         cluster.kubectl("apply", "--server-side", "-f", str(manifests / "install.yaml"))
-        cluster.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+        ended = check(api)
+        assert ended.returncode == 0, ended.stderr
         for name in ("runtime.yaml", "recipes.yaml"):
             cluster.kubectl("apply", "--server-side", "-f", str(manifests / name))
         wanted = yaml.safe_load((manifests / "runtime.yaml").read_text())["spec"]["image"]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from devcluster.addons import apply
+from devcluster.addons import apply, define
 from devcluster.apiserver import ApiServer
 from devcluster.binaries import gateway_api, kwok_stages
 from devcluster.control import free_port
@@ -94,8 +94,7 @@ class World:
     def _install(self) -> None:
         self.cluster = Cluster(self.api)
         crds = [path.read_text() for path in sorted(gateway_api().glob("*.yaml")) if "_vap_" not in path.name]
-        apply(self.api.kubeconfig, "\n---\n".join(crds))
-        self.cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
+        define(self.api.kubeconfig, "\n---\n".join(crds))
         runtime = {"apiVersion": "optimodel.dev/v1alpha1", "kind": "ClusterTritonRuntime"}
         objects = [
             {**runtime, "metadata": {"name": "default"}, "spec": {"image": "triton:1"}},

@@ -12,11 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from devcluster.addons import define
 from devcluster.apiserver import ApiServer
 from devcluster.binaries import binary
 from devcluster.control import free_port
 
 REPO = Path(__file__).parents[2]
+CRDS = "\n---\n".join(path.read_text() for path in sorted((REPO / "crds").glob("*.yaml")))
 
 
 def eventually(seen: Callable[[], Any], seconds: float, what: str = "") -> float:
@@ -34,8 +36,7 @@ class Cluster:
     def __init__(self, api: ApiServer) -> None:
         self.api = api
         self._command = [str(binary("kubectl")), f"--kubeconfig={api.kubeconfig}"]
-        self.kubectl("apply", "--server-side", "-f", str(REPO / "crds"))
-        self.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(REPO / "crds"))
+        define(api.kubeconfig, CRDS)
 
     def kubectl(self, *arguments: str, text: str | None = None) -> str:
         done = subprocess.run([*self._command, *arguments], input=text, capture_output=True, text=True, timeout=60)

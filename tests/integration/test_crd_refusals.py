@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import yaml
+from devcluster.addons import define
 from devcluster.apiserver import ApiServer
 from devcluster.binaries import binary
+from tests.integration.process import CRDS
 
 REPO = Path(__file__).parents[2]
 SAMPLES = sorted((REPO / "manifests" / "samples").glob("*.yaml"))
@@ -50,8 +52,7 @@ class Cluster:
 def cluster() -> Iterator[Cluster]:
     with ApiServer() as api:
         cluster = Cluster(api.kubeconfig)
-        cluster.must("apply", "--server-side", "-f", str(REPO / "crds"))
-        cluster.must("wait", "--for=condition=Established", "--timeout=30s", "-f", str(REPO / "crds"))
+        define(api.kubeconfig, CRDS)
         cluster.must("create", "namespace", "team-a")
         yield cluster
 

@@ -11,6 +11,33 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: operator
 {{- end }}
 
+{{- /* Who the pods run as, and where. */ -}}
+{{- define "optimodel.pod" -}}
+serviceAccountName: {{ .Release.Name }}
+automountServiceAccountToken: true
+enableServiceLinks: false
+{{- with .Values.images.pullSecrets }}
+imagePullSecrets: {{- toYaml . | nindent 2 }}
+{{- end }}
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 65532
+  runAsGroup: 65532
+  seccompProfile: {type: RuntimeDefault}
+{{- with .Values.operator.nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.operator.tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- define "optimodel.confined" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end }}
+
 {{- /* What the operator does in the namespaces that it watches. No Secrets: pods get them by reference. */ -}}
 {{- define "optimodel.rules" -}}
 - apiGroups: [optimodel.dev]

@@ -24,6 +24,7 @@ from . import bodies
 from .kinds import EVENT, KINDS, LEASE, Kind
 
 _METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+_DISCOVERY = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 _APPLY = "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"
 _PAGE = 500
@@ -128,6 +129,17 @@ class Kube:
     async def get(self, kind: str, namespace: str, name: str) -> Obj:
         """One object."""
         return await self._call("GET", KINDS[kind].path(namespace, quote(name)))
+
+    async def served(self, api_version: str) -> frozenset[str]:
+        """Plural names of a group's kinds that clients can discover now."""
+        found = _parsed(_decode, "/apis", await self._send("GET", "/apis", accept=_DISCOVERY))
+        return frozenset(
+            resource["resource"]
+            for group in found["items"]
+            for version in group["versions"]
+            if f"{group['metadata']['name']}/{version['version']}" == api_version
+            for resource in version["resources"]
+        )
 
     async def list_metadata(self, kind: str) -> Listing:
         """Metadata of all objects of a kind that are watched; a kind that is missing raises NotFound."""
