@@ -19,7 +19,7 @@ def leave(result: Result) -> None:
 
 
 def shortened(result: Result) -> bytes:
-    """The document within the limit: long messages are cut first, then the steps' and gates' messages, then the golden text."""
+    """The document within the limit: messages are cut, the longest first."""
     data = msgspec.json.encode(result)
     for limit in (600, 200, 80, 0):
         if len(data) <= TERMINATION_LIMIT:
