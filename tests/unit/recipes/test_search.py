@@ -43,7 +43,7 @@ from optimodel.recipes.search import (
     Timing,
 )
 from optimodel.recipes.search.noise import NOISE
-from optimodel.recipes.search.space import FULL, INSTEAD, METHODS
+from optimodel.recipes.search.space import FULL, INSTEAD, METHODS, Candidate, pruned
 
 
 @settings(max_examples=150)
@@ -245,6 +245,14 @@ def test_every_other_layer_is_taught_before_anything_else_is_pruned() -> None:
     steps = found.steps((tune, GRAPH))
     assert [step.type for step in steps] == ["FineTune", "Distill", "Export", "Quantize"]
     assert steps[1].distill.training.seed == 3
+
+
+def test_prunings_that_share_their_first_steps_come_together() -> None:
+    space = space_of(Auto(VALIDATION, train=TRAIN, prune=("Vocabulary", "FFN", "Layers")))
+    names = [pruned(Candidate("int8"), way).name.removesuffix(" pruned, int8") for way in space.prunings]
+    assert [name.replace(" pruned, ", " ") for name in names] == [
+        "Layers", "Layers FFN", "Layers FFN Vocabulary", "Layers Vocabulary", "FFN", "FFN Vocabulary", "Vocabulary",
+    ]  # fmt: skip
 
 
 def test_the_seed_draws_the_order_and_what_promises_most_comes_first() -> None:

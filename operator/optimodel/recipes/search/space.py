@@ -125,9 +125,11 @@ class Space:
 
     @cached_property
     def prunings(self) -> tuple[tuple[Step, ...], ...]:
-        """Ways to prune, none left out: the shorter ones first, whose results the longer ones share."""
+        """Ways to prune, none left out: what begins with the same steps together, since it shares them, and the shorter first. So
+        neurons go from a student of half the layers before they go from the whole model, where that takes longest."""
         steps = tuple(prunings(self.auto))
-        return tuple(chain.from_iterable(combinations(steps, n) for n in range(1, len(steps) + 1)))
+        ways = chain.from_iterable(combinations(range(len(steps)), n) for n in range(1, len(steps) + 1))
+        return tuple(tuple(steps[i] for i in way) for way in sorted(ways))
 
 
 def prunings(auto: Auto | None) -> Iterator[Step]:
