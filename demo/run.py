@@ -243,6 +243,10 @@ def clean() -> int:
     kubectl = stage.Kubectl(stage.kubeconfig())
     kubectl("delete", "optimizedmodel", NAME, "-n", NAMESPACE, "--ignore-not-found", "--timeout=120s")
     kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=120s")
+    print(
+        f"Namespace {NAMESPACE} is gone. The operator with its kinds and recipes, and the model and text in the store, stay for the"
+    )
+    print("next demonstration: make cluster-down takes all of it away.")
     return 0
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from devcluster import addons, binaries, kind, node, prerequisites
 from devcluster.control import SERVICES
-from devcluster.paths import CLUSTER
+from devcluster.paths import CLUSTER, REPO
 from devcluster.sites import locked
 
 OWN = CLUSTER / "kubeconfig"
@@ -54,7 +54,12 @@ def up() -> None:
     else:
         node_up()
     print(f"export KUBECONFIG={kubeconfig()}")
-    print(f"export PATH={binaries.binary('kubectl').parent}:$PATH")
+    print(f"export PATH={programs()}:$PATH")
+
+
+def programs() -> str:
+    """Folders of kubectl, helm and kubectl-optimodel, as PATH has them."""
+    return f"{binaries.binary('kubectl').parent}:{binaries.binary('helm').parent}:{REPO / 'hack' / 'bin'}"
 
 
 def node_up() -> None:
@@ -114,6 +119,7 @@ def status() -> None:
 def env() -> None:
     """Print what tests and people need to reach the cluster, as shell assignments."""
     print(f"export KUBECONFIG={kubeconfig()}")
+    print(f"export PATH={programs()}:$PATH")
     print(f"export OPTIMODEL_GATEWAY={addons.GATEWAY}")
     print(f"export OPTIMODEL_S3={addons.S3}")
     print("export AWS_ACCESS_KEY_ID=optimodel AWS_SECRET_ACCESS_KEY=optimodel-dev AWS_REGION=us-east-1")

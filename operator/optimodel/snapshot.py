@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Hashable, Iterable
 from datetime import datetime
 
@@ -129,13 +130,16 @@ def _recipe(store: Store, namespace: str, spec: OptimizedModelSpec) -> RecipeSpe
 
 
 def _in_use(store: Store, namespace: str, name: str) -> frozenset[str]:
-    """Artifact digests of ours that revisions of other models of the namespace name too. Models that are removing theirs do
-    not count: else two that share a digest and go together would each leave it to the other."""
+    """Artifact digests of ours that revisions of other models of the namespace name too, in the same store. Models that are
+    removing theirs do not count: else two that share a digest and go together would each leave it to the other."""
+    ours = _place(store.get(MODEL, namespace, name) or {})
 
     def stays(model: str) -> bool:
-        raw = store.get(MODEL, namespace, model) or {"metadata": {}}
-        removes = raw.get("spec", {}).get("artifacts", {}).get("deletionPolicy") == "Delete"
-        return not (removes and "deletionTimestamp" in raw["metadata"])
+        raw = store.get(MODEL, namespace, model)
+        if raw is None:
+            return True
+        removes = raw["spec"]["artifacts"].get("deletionPolicy") == "Delete"
+        return _place(raw) == ours and not (removes and "deletionTimestamp" in raw["metadata"])
 
     def used(at: Hashable) -> bool:
         sharers = (store.get(*each) for each in store.by("digest", at))
@@ -143,6 +147,15 @@ def _in_use(store: Store, namespace: str, name: str) -> frozenset[str]:
 
     found = ((r.get("status") or {}).get("artifact") or {} for r in store.owned("ModelRevision", namespace, name))
     return frozenset(a["digest"] for a in found if "digest" in a and used((namespace, a["digest"])))
+
+
+def _place(raw: Obj) -> tuple[str, str]:
+    """Where a model's artifacts lie: a claim and a path on it, or a URL. Ways to write the same place are equal."""
+    artifacts = raw.get("spec", {}).get("artifacts", {})
+    claim = artifacts.get("pvc") or {}
+    return claim.get("claimName", ""), posixpath.normpath(
+        claim.get("path") or (artifacts.get("s3") or {}).get("url", "")
+    )
 
 
 def _conflict(store: Store, raw: Obj, spec: OptimizedModelSpec) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,6 +30,14 @@ class StepEntry(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True)
     output: str
     weights_bytes: int = 0
     notes: str = ""
+
+
+def _baselines(source: str, steps: Mapping[str, StepEntry], published: Container[str]) -> list[str]:
+    """Exports of an intermediate that others were compared with: nothing reads or serves them. None while another step reads it."""
+    readers = [e for e in steps.values() if e.input == source]
+    read = {e.input for e in steps.values()}
+    idle = all(e.type == "Export" and e.output not in read and e.output not in published for e in readers)
+    return sorted({e.output for e in readers}) if idle else []
 
 
 class Store:
@@ -200,7 +208,8 @@ class Store:
     # Removal
 
     def remove(self, digests: Iterable[str]) -> list[str]:
-        """Remove artifacts and the intermediates that only they needed; the digests whose bytes went."""
+        """Remove artifacts, the intermediates that only they needed, and the exports of those that were only compared with; the
+        digests whose bytes went."""
         steps = self._steps()
         pending, gone = list(digests), []
         for digest in pending:
@@ -215,7 +224,10 @@ class Store:
             self._delete([*made, *self._files(digest)])
             steps = {key: e for key, e in steps.items() if key not in made}
             gone.append(digest)
-            pending += [e.input for e in made.values() if any(o.output == e.input for o in steps.values())]
+            for source in {e.input for e in made.values()}:
+                made_of_source = any(e.output == source for e in steps.values())
+                left = _baselines(source, steps, published) or ([source] if made_of_source else [])
+                pending += [each for each in left if each not in pending]
         return gone
 
     def _files(self, digest: str) -> list[str]:

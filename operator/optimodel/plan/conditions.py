@@ -10,7 +10,7 @@ from ..api import names
 from ..api.conditions import Condition, ConditionStatus
 from ..api.status import Failure
 from ..rollout import Decision, Seen
-from . import traffic
+from . import serve, traffic
 from .optimize import Work
 from .revise import Target
 from .types import Snapshot
@@ -106,7 +106,9 @@ def _not_yet(s: Snapshot, f: Facts, hash: str, failure: Failure | None) -> Said:
     r = f.decision.rollout
     if r is not None and r.stable and (r.phase != "Retaining" or r.candidate == hash):
         reason = "Paused" if r.phase == "Paused" else "RolloutInProgress"
-        return "False", reason, f"{r.phase}: {r.message or f'revision {r.candidate} has {r.weight} %'}"
+        text = f"{r.phase}: {r.message or f'revision {r.candidate} has {r.weight} %'}"
+        held = None if f.seen.get(r.candidate, Seen()).endpoints else serve.failure(s, r.candidate)
+        return "False", reason, f"{text}; {held.reason}: {held.message}" if held else text
     if f.work.queued:
         return "False", "Queued", f.work.queued
     if not f.work.deployable:

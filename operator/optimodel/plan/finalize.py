@@ -17,6 +17,7 @@ from .types import Event, Manifest, Plan, Ref, Snapshot
 
 PATIENCE = timedelta(minutes=10)
 """Longest time the finalizer stays."""
+_SHARED = "other models of the namespace name the same bytes"
 
 
 def wanted(s: Snapshot) -> tuple[str, ...] | None:
@@ -33,17 +34,17 @@ def finalize(s: Snapshot) -> Plan:
     if names.FINALIZER not in s.meta.finalizers:
         return Plan()
     digests = {r.status.artifact.digest for r in s.revisions if r.status.artifact} - s.digests_in_use
-    if s.spec.artifacts.deletion_policy != "Delete" or not digests:
+    if s.spec.artifacts.deletion_policy != "Delete":
         return _release(s, None)
+    if not digests:
+        return _release(s, Event("Normal", "ArtifactsRetained", _SHARED) if s.digests_in_use else None)
     name = names.cleanup(s.meta.name, s.meta.uid)
     job = next((j for j in s.jobs if j["metadata"]["name"] == name), None)
     state = _state(job)
     if state == "Complete":
-        return _release(
-            s,
-            Event("Normal", "ArtifactsDeleted", "the artifacts of the kept revisions were removed from the store"),
-            job,
-        )
+        told = "the artifacts of the kept revisions were removed from the store"
+        told += f", but for {len(s.digests_in_use)}: {_SHARED}" if s.digests_in_use else ""
+        return _release(s, Event("Normal", "ArtifactsDeleted", told), job)
     kept = _why_kept(s, job, state)
     if kept:
         return _release(s, Event("Warning", "ArtifactsRetained", f"{kept}; the bytes stay in the store"), job)

@@ -32,6 +32,27 @@ def schema(plural: str) -> dict[str, Any]:
     return document["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
 
 
+KEYWORDS = {
+    "type", "format", "description", "enum", "default", "required", "nullable", "pattern", "properties", "additionalProperties",
+    "items", "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties", "anyOf",
+}  # fmt: skip
+"""What a schema may say, `x-kubernetes-` words beside it: the API server drops what it does not know without a word."""
+
+
+def unknown(node: dict[str, Any], path: str) -> Iterator[str]:
+    yield from (f"{path}: {key}" for key in node if key not in KEYWORDS and not key.startswith("x-kubernetes-"))
+    for name, child in (node.get("properties") or {}).items():
+        yield from unknown(child, f"{path}.{name}")
+    for name in ("items", "additionalProperties"):
+        if isinstance(node.get(name), dict):
+            yield from unknown(node[name], f"{path}.{name}")
+
+
+@pytest.mark.parametrize("path", sorted(CRDS.glob("*.yaml")), ids=lambda p: p.stem)
+def test_schemas_say_nothing_that_the_api_server_drops(path: Path) -> None:
+    assert list(unknown(schema(path.stem), path.stem)) == []
+
+
 def unwrap(kind: ins.Type) -> ins.Type:
     if isinstance(kind, ins.UnionType):
         (kind,) = [t for t in kind.types if not isinstance(t, ins.NoneType)]

@@ -167,6 +167,53 @@ def test_removal_takes_intermediates_that_nobody_needs(store, folder, tmp_path):
     assert left == []
 
 
+def trained(store, folder, tmp_path, source, name):
+    """A model that was fine-tuned and distilled; the fine-tuned one's export is what the result was compared with."""
+
+    def made(step, before):
+        copy = tmp_path / f"{step}-{name}"
+        shutil.copytree(folder, copy)
+        (copy / "model.onnx").write_text(f"{step}-{name}")
+        digest = store.publish(copy).digest
+        store.remember(f"{step}-{name}", StepEntry(step, before, digest))
+        return digest
+
+    adapted = made("FineTune", source)
+    baseline, student = made("Export", adapted), made("Distill", adapted)
+    store.remember(f"again-{name}", StepEntry("Export", adapted, baseline))
+    graph = made("Quantize", student)
+    store.mark_published(graph)
+    return adapted, baseline, student, graph
+
+
+def test_removal_takes_what_a_result_was_compared_with(store, folder, tmp_path):
+    source = "sha256:" + "a" * 64
+    found = trained(store, folder, tmp_path, source, "one")
+    (folder / "model.onnx").write_text("the source's own export")
+    plain = store.publish(folder).digest
+    store.remember("plain", StepEntry("Export", source, plain))
+    gone = store.remove([found[-1]])
+    assert sorted(gone) == sorted({*found, plain})
+    assert [p for p in (tmp_path / "store" / "team-a").rglob("*") if p.is_file()] == []
+
+
+def test_removal_keeps_what_others_are_compared_with(store, folder, tmp_path):
+    one = trained(store, folder, tmp_path, "sha256:" + "a" * 64, "one")
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    (other / "model.onnx").write_text("another student")
+    sibling = store.publish(other).digest
+    store.remember("sibling", StepEntry("Distill", one[0], sibling))
+    store.mark_published(sibling)
+    assert set(store.remove([one[-1]])) == {one[-1], one[2]}
+    assert store.exists(one[0]) and store.exists(one[1]), "the sibling's baseline"
+    assert set(store.remove([sibling])) == {sibling, one[0], one[1]}
+    served = trained(store, folder, tmp_path, "sha256:" + "b" * 64, "two")
+    store.mark_published(served[1])
+    assert set(store.remove([served[-1]])) == {served[-1], served[2]}
+    assert store.exists(served[0]) and store.exists(served[1]), "it is served itself"
+
+
 def test_removal_keeps_an_intermediate_that_is_served_itself(store, folder, tmp_path):
     export, one = chain(store, folder, tmp_path, ["one"])
     store.mark_published(export)

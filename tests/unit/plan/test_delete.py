@@ -45,10 +45,10 @@ def test_delete_removes_the_artifacts_by_a_job_with_the_tenants_secret() -> None
     assert finalizers(w) == [] and "ArtifactsDeleted" in w.events
 
 
-def other(w: World, policy: str) -> None:
+def other(w: World, policy: str, url: str = "s3://models/team-a") -> None:
     """Another object that names the same artifact, and is deleted too."""
     meta = {"name": "o", "namespace": "a", "generation": 1, "deletionTimestamp": w.now.isoformat()}
-    artifacts = SPEC["artifacts"] | {"deletionPolicy": policy}
+    artifacts = {"s3": {"url": url}, "deletionPolicy": policy}
     w.put({"kind": MODEL, "metadata": meta, "spec": SPEC | {"artifacts": artifacts}})
     [mine] = w.names("ModelRevision")
     revision = w.get("ModelRevision", mine)
@@ -61,10 +61,22 @@ def test_an_artifact_of_two_that_go_together_goes_unless_one_retains_it() -> Non
     other(w, "Retain")
     w.step()
     assert finalizers(w) == [] and not [n for n in w.names("Job") if "cleanup" in n]
+    assert "ArtifactsRetained" in w.events
     w = leaving("Delete")
     other(w, "Delete")
     w.step()
     assert [n for n in w.names("Job") if "cleanup" in n]
+
+
+def test_equal_bytes_in_another_store_are_another_models() -> None:
+    w = leaving("Delete")
+    other(w, "Retain", "s3://models/team-b")
+    w.step()
+    assert [n for n in w.names("Job") if "cleanup" in n]
+    w = leaving("Delete")
+    other(w, "Retain", "s3://models/team-a/")
+    w.step()
+    assert not [n for n in w.names("Job") if "cleanup" in n], "the same place, written otherwise"
 
 
 def test_a_terminating_namespace_lets_go_at_once() -> None:

@@ -70,6 +70,21 @@ def test_an_upgrade_of_the_operator_rolls_nobodys_pods() -> None:
         assert "operator:2" not in str(manifest) and manifest["kind"] != "Job"
 
 
+def test_a_canary_whose_pod_finds_no_node_says_so() -> None:
+    w, _, new = canary()
+    labels = w.get("Deployment", f"m-{new}")["spec"]["template"]["metadata"]["labels"]
+    full = {"type": "PodScheduled", "status": "False", "message": "0/1 nodes are available: 1 Insufficient cpu."}
+    w.pod("m-new", labels, "triton", {}, phase="Pending", conditions=[full])
+    w.settle()
+    reason, message = _ready(w)
+    assert reason == "RolloutInProgress"
+    assert message.startswith("Preparing: ")
+    assert message.endswith(f"; Unschedulable: no node can take the pod: {full['message']}")
+    w.store.remove("Pod", w.get("Pod", "m-new"))
+    w.start_pods()
+    assert "Unschedulable" not in _ready(w)[1]
+
+
 def test_the_canary_moves_step_by_step() -> None:
     w, old, new = canary()
     assert w.weights() == {old: 100}
