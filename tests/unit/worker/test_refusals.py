@@ -107,6 +107,16 @@ def test_truncated_config_and_missing_shards(folder, tmp_path):
     refused(lambda: check_folder(tmp_path / "out", "TextEmbedding"), "SourceTruncated", ExitCode.WORLD)
 
 
+def test_a_model_that_no_graph_holds_is_refused_before_it_is_loaded(folder):
+    count = 530_000_000
+    header = json.dumps({"w": {"dtype": "F8_E4M3", "shape": [count // 2, 2], "data_offsets": [0, count]}}).encode()
+    with (folder / "model.safetensors").open("wb") as stream:
+        stream.write(struct.pack("<Q", len(header)) + header)
+        stream.truncate(8 + len(header) + count)
+    message = refused(lambda: check_folder(folder, "TextEmbedding"), "SourceTooLarge")
+    assert "530 million weights" in message and "528 million at most" in message
+
+
 def test_unsupported_architectures_name_the_supported(folder, tmp_path):
     (folder / "config.json").write_text(json.dumps(CONFIG | {"model_type": "llama"}))
     message = refused(lambda: fetched(folder, tmp_path), "UnsupportedArchitecture")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections.abc import Mapping
 from fnmatch import fnmatch
@@ -39,6 +40,8 @@ WANTED = (
 POOLING = "1_Pooling/config.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack")
 MAX_SOURCE_BYTES = 8 << 30
+MAX_GRAPH_BYTES = (2 << 30) - (32 << 20)
+"""A graph is one protobuf, of 2 GiB at most; the rest is for what is not weights."""
 MAX_JSON_BYTES = 4 << 20
 MAX_FILES = 2000
 
@@ -120,8 +123,7 @@ def check_folder(folder: Path, task: Task, *, headless: bool = False) -> dict[st
         message = f"model_type {kind!r} is not supported for {task}. Supported: {supported}."
         raise Failure("UnsupportedArchitecture", message)
     _check_head(config, task, headless)
-    for weights in sorted(folder.glob("*.safetensors")):
-        _check_safetensors(weights)
+    _check_size(sum(_check_safetensors(weights) for weights in sorted(folder.glob("*.safetensors"))))
     index = folder / "model.safetensors.index.json"
     if index.exists():
         for shard in sorted(set(read_json(index).get("weight_map", {}).values())):
@@ -157,8 +159,17 @@ def _check_head(config: Mapping[str, Any], task: Task, headless: bool) -> None:
         )
 
 
-def _check_safetensors(path: Path) -> None:
-    """The header says how long the file must be: a download that was cut off is found before it is loaded."""
+def _check_size(weights: int) -> None:
+    if 4 * weights > MAX_GRAPH_BYTES:
+        raise Failure(
+            "SourceTooLarge",
+            f"The model has {weights / 1e6:.0f} million weights, and a graph in fp32, which everything begins with, holds "
+            f"{MAX_GRAPH_BYTES // 4 // 10**6} million at most. Use a smaller model of the family.",
+        )
+
+
+def _check_safetensors(path: Path) -> int:
+    """The number of weights. The header says how long the file must be: a download that was cut off is found before it is loaded."""
     size = path.stat().st_size
     with path.open("rb") as stream:
         start = stream.read(8)
@@ -167,12 +178,14 @@ def _check_safetensors(path: Path) -> None:
     try:
         tensors = {k: v for k, v in json.loads(header).items() if k != "__metadata__"}
         end = 8 + length + max((t["data_offsets"][1] for t in tensors.values()), default=0)
+        weights = sum(math.prod(t["shape"]) for t in tensors.values())
     except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-        end = -1
+        end, weights = -1, 0
     if end != size:
         want = f"{end} bytes expected" if end >= 0 else "its header cannot be read"
         message = f"{path.name} has {size} bytes, {want}: cut off or damaged. Upload it again; this is retried."
         raise Failure("SourceTruncated", message, world=True)
+    return weights
 
 
 def weight_bytes(folder: Path) -> int:
