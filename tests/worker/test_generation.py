@@ -14,13 +14,14 @@ from tests import inputs
 from tests.worker import tiny
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from optimodel.api.spec import Batching, Gate
+from optimodel.api.spec import Batching, Gate, Shape
 from optimodel.api.steps import Quantize, Step
 from optimodel.backends import generation
 from optimodel.backends.generation import Sampling, write
 from optimodel.worker import steps
 from optimodel.worker.data.dataset import Row
 from optimodel.worker.errors import Failure
+from optimodel.worker.evidence import evaluate, latency
 from optimodel.worker.evidence.perplexity import compared
 from optimodel.worker.inference.answers import opened
 from optimodel.worker.source import check_folder
@@ -120,6 +121,20 @@ def test_a_golden_answer_is_one_that_any_cpu_gives(writer):
     logits = writer.decoder.run(row, np.ones_like(row), writer.decoder.empty(1))[0][0]
     leads = [np.diff(np.partition(logits[-1 - len(again.ids) + n], -2)[-2:])[0] for n in range(1, len(again.ids))]
     assert min(leads, default=1) >= 0.5
+
+
+def test_a_slow_shape_is_timed_in_fewer_rounds(writer, monkeypatch):
+    shapes = [Shape(1, 4), Shape(2, 4)]
+    assert [len(found.ratios) for found in latency.measure(writer, writer, shapes)] == [latency.BLOCKS] * 2
+    monkeypatch.setattr(latency, "SHAPE_S", 0.0)
+    assert [len(found.ratios) for found in latency.measure(writer, writer, shapes)] == [latency.MIN_BLOCKS] * 2
+
+
+def test_the_timing_of_tokens_and_of_prompts_is_told_as_it_goes(writer, monkeypatch):
+    monkeypatch.setattr(latency, "SHAPE_S", 0.0)
+    told = []
+    evaluate._latency(writer, writer, [Shape(1, 4), Shape(2, 4)], lambda *said: told.append(said))
+    assert told == [(80 + 5 * n, f"latency at {n} of 4 shapes") for n in (1, 2, 3, 4)]
 
 
 def test_each_product_belongs_to_its_part(made):

@@ -82,6 +82,8 @@ def table(om: Obj) -> list[str]:
         rows.append(("cosine to the original", "1", spread, f"{f.get('samples', 0)} sentences"))
     if f.get("accuracy"):
         rows.append(("accuracy", f.get("baselineAccuracy", "?"), f["accuracy"], f"{f.get('samples', 0)} sentences"))
+    if f.get("perplexity"):
+        rows.append(("perplexity", f.get("baselinePerplexity", "?"), f["perplexity"], f"{f.get('samples', 0)} texts"))
     if f.get("p50Ms"):
         rows.append(("p50, first shape", f"{f.get('baselineP50Ms')} ms", f"{f['p50Ms']} ms", _gain(f)))
     if f.get("batchInvariance"):
@@ -106,6 +108,13 @@ def _size(text: str) -> tuple[str, str]:
     return before or "?", after or "?"
 
 
+def _moved(step: Obj) -> str:
+    """How far a running step is; how long one took that has ended. Its seconds are told when it ends."""
+    if step["state"] == "Running":
+        return f"{step.get('percent', 0)} %"
+    return f"{step['seconds']} s" if "seconds" in step else ""
+
+
 def columns(rows: list[tuple[str, ...]]) -> list[str]:
     """Rows padded to columns."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
@@ -124,7 +133,7 @@ def summary(om: Obj) -> list[str]:
             f"last failure: {_failure(status['lastFailure'])}" + (f" (next attempt {again})" if again else ""),
         ]
     if status.get("steps"):
-        steps = [(s["name"], s["state"], f"{s.get('seconds', '0')} s", s.get("message", "")) for s in status["steps"]]
+        steps = [(s["name"], s["state"], _moved(s), s.get("message", "")) for s in status["steps"]]
         lines += ["", *columns([("step", "state", "time", ""), *steps])]
     if status.get("gates"):
         gates = [

@@ -74,11 +74,24 @@ def test_the_table_has_before_and_after() -> None:
     assert any("86.6Mi" in x and "21.9Mi" in x and "0.25" in x for x in lines)
     assert any("p5 0.98" in x and "300 sentences" in x for x in lines)
     assert view.table(model()) == []
+    writes = {"sizeRatio": "0.19", "perplexity": "60.19", "baselinePerplexity": "52.15", "samples": 96}
+    rows = [" ".join(x.split()) for x in view.table(model(size="513.2Mi->97.4Mi", figures=writes))]
+    assert "perplexity 52.15 60.19 96 texts" in rows
 
 
 def test_the_summary_names_every_condition() -> None:
     text = "\n".join(view.summary(model(phase="Ready", conditions=[ready("True", 2)], rollout=rollout("Paused"))))
     assert "a/m  Ready" in text and "Serving" in text and "rollout: Paused (step half)" in text
+
+
+def test_the_summary_tells_how_far_a_step_is_and_how_long_it_took() -> None:
+    steps = [
+        {"name": "graph", "state": "Done", "percent": 100, "seconds": "3.4"},
+        {"name": "int8", "state": "Running", "percent": 75},
+        {"name": "Publish", "state": "Pending"},
+    ]
+    lines = [" ".join(line.split()) for line in view.summary(model(phase="Optimizing", steps=steps))]
+    assert {"graph Done 3.4 s", "int8 Running 75 %", "Publish Pending"} <= set(lines)
 
 
 def test_the_summary_tells_why_a_search_ended_as_it_did() -> None:

@@ -74,8 +74,8 @@ def _told(report: Callable[[int, str], None], done: int, total: int, number: int
     report(80 * (done + number) // total, f"{done + number} of {total} rows")
 
 
-def _told_latency(report: Callable[[int, str], None], total: int, number: int) -> None:
-    report(80 + 20 * number // total, f"latency at {number} of {total} shapes")
+def _told_latency(report: Callable[[int, str], None], total: int, done: int, number: int) -> None:
+    report(80 + 20 * (done + number) // total, f"latency at {done + number} of {total} shapes")
 
 
 def _compared(
@@ -123,10 +123,11 @@ def _latency(
 ) -> tuple[list[Latency], list[Latency]]:
     """Of an answer at each shape; of a decoder, of the next token behind each, and of the prompt itself."""
     fitting = base.front.shapes(shapes)
-    done = partial(_told_latency, report, len(fitting))
-    if isinstance(base, Writer):
-        return measure(base, best, fitting, done, next_token=True), measure(base, best, fitting)
-    return measure(base, best, fitting, done), []
+    count = len(fitting)
+    if not isinstance(base, Writer):
+        return measure(base, best, fitting, partial(_told_latency, report, count, 0)), []
+    tokens, prompts = (partial(_told_latency, report, 2 * count, done) for done in (0, count))
+    return measure(base, best, fitting, tokens, next_token=True), measure(base, best, fitting, prompts)
 
 
 def _latency_measurements(latencies: Sequence[Latency]) -> list[tuple[Any, Measurement]]:

@@ -17,8 +17,8 @@ from optimodel.recipes.gates import quantile
 from ..inference.answers import Answerer
 from ..inference.fronts import Array
 
-BLOCKS = 9
-"""Rounds in which each has a block."""
+BLOCKS, MIN_BLOCKS, SHAPE_S = 9, 5, 60.0
+"""Rounds in which each has a block, and how few are enough once a shape took a minute: a slow answer suffers less from a noisy clock."""
 RUNS, MIN_RUNS, BLOCK_S = 15, 3, 1.0
 """Runs of a block, cut short after a second."""
 
@@ -60,7 +60,8 @@ def measure(
     `next_token` behind it. `done` is told how many shapes are."""
     found = []
     for number, shape in enumerate(shapes):
-        blocks = _in_turn([_side(answerer, shape, next_token) for answerer in (baseline, candidate)], BLOCKS)
+        sides = [_side(answerer, shape, next_token) for answerer in (baseline, candidate)]
+        blocks = _in_turn(sides, BLOCKS, MIN_BLOCKS)
         ratios = tuple(median(c) / median(b) for b, c in blocks)
         flat = [tuple(ms for pair in blocks for ms in pair[side]) for side in (0, 1)]
         found.append(Latency(shape, flat[0], flat[1], ratios))
@@ -70,16 +71,20 @@ def measure(
 
 def compared(sides: Sequence[tuple[Answerer, Shape]], rounds: int) -> list[tuple[float, ...]]:
     """Median milliseconds of each side in each of so many rounds."""
-    found = _in_turn([_side(answerer, shape, False) for answerer, shape in sides], rounds)
+    found = _in_turn([_side(answerer, shape, False) for answerer, shape in sides], rounds, rounds)
     return [tuple(map(median, blocks)) for blocks in found]
 
 
-def _in_turn(sides: Sequence[tuple[Any, dict[str, Array]]], rounds: int) -> list[list[list[float]]]:
-    """By round a block of each side, in the order of the sides; every round begins with another one."""
+def _in_turn(sides: Sequence[tuple[Any, dict[str, Array]]], rounds: int, least: int) -> list[list[list[float]]]:
+    """By round a block of each side, in the order of the sides; every round begins with another one. After `least` rounds none begins
+    that is late."""
+    end = time.perf_counter() + SHAPE_S
     for side in sides:
         _block(*side, 2)
-    found = []
+    found: list[list[list[float]]] = []
     for turn in range(rounds):
+        if turn >= least and time.perf_counter() > end:
+            break
         order = [(turn + place) % len(sides) for place in range(len(sides))]
         blocks = {number: _block(*sides[number], RUNS) for number in order}
         found.append([blocks[number] for number in range(len(sides))])
