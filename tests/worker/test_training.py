@@ -170,14 +170,16 @@ class Killed(BaseException):
     """What a test throws where a kill would strike."""
 
 
-@pytest.mark.parametrize("method", ["Full", "LoRA"])
-def test_a_training_killed_anywhere_ends_with_the_same_bytes(method, tmp_path, unproven, monkeypatch):
+@pytest.mark.parametrize(
+    ("task", "method"), [("TextClassification", "Full"), ("TextClassification", "LoRA"), ("TextGeneration", "Full")]
+)
+def test_a_training_killed_anywhere_ends_with_the_same_bytes(task, method, tmp_path, unproven, monkeypatch):
     """Killed again and again at steps drawn at random, it goes on from its checkpoints; dropout and order included."""
-    source = tiny.save("bert", tmp_path / "source")
+    source = tiny.save_decoder(tmp_path / "s") if task == "TextGeneration" else tiny.save("bert", tmp_path / "s")
     settings = FineTune("train", method=method, training=QUICK)
     monkeypatch.setattr(loop, "CHECKPOINT_STEPS", 6)
     monkeypatch.setattr(loop.train, "__kwdefaults__", loop.train.__kwdefaults__ | {"checkpoint_steps": 6})
-    quiet = tiny.context("TextClassification", tmp_path / "a", {"train": questions()})
+    quiet = tiny.context(task, tmp_path / "a", {"train": questions()})
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
     finetune.run(settings, source, tmp_path / "whole", quiet)
@@ -189,9 +191,7 @@ def test_a_training_killed_anywhere_ends_with_the_same_bytes(method, tmp_path, u
             if kills < 5 and chance.random() < 0.15:
                 raise Killed
 
-    context = dataclasses.replace(
-        tiny.context("TextClassification", tmp_path / "b", {"train": questions()}), report=report
-    )
+    context = dataclasses.replace(tiny.context(task, tmp_path / "b", {"train": questions()}), report=report)
     while True:
         try:
             finetune.run(settings, source, tmp_path / "resumed", context)

@@ -7,6 +7,7 @@ import copy
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,15 @@ from optimodel.worker import peers
 from optimodel.worker.errors import Failure
 from optimodel.worker.steps import Context
 from optimodel.worker.training import loop, parallel
-from optimodel.worker.training.batches import Texts
+from optimodel.worker.training.batches import Batch, Texts
 
-TEXTS = Texts([[n % 50, n * 7 % 50, n * 3 % 50, n % 5] for n in range(29)], 0, [[n % 3] for n in range(29)])
+TEXTS = Texts(
+    [[n % 50, n * 7 % 50, n * 3 % 50, n % 5] for n in range(29)],
+    0,
+    [[n % 3] * (1 + n % 4) for n in range(29)],
+    [list(range(1 + n % 4)) for n in range(29)],
+)
+"""Each row has one to four answers."""
 TRAINING = Training(epochs=6, batch_size=4, learning_rate="0.01")
 """Batches of four rows, and at the end of each epoch one of a single row."""
 
@@ -43,13 +50,16 @@ class Model(torch.nn.Module):
         return self.head(states.mean(1)) + 0.1 * self.same(states.mean(1))[:, :1]
 
 
+def loss(model: Model, batch: Batch) -> Any:
+    """The mean over all answers."""
+    found = model(batch.inputs["input_ids"])[:, None].expand(-1, batch.mask.shape[1], -1)
+    return torch.nn.functional.cross_entropy(found[batch.answering], batch.labels)
+
+
 def learn(found: peers.Peers, folder: Path, die: int, labels: int) -> dict[str, Any]:
     """Train a model of a few hundred weights; its weights at the end, and the most that this process held while it trained."""
     torch.manual_seed(1)
     model, held = Model(labels), [0]
-
-    def loss(batch):
-        return torch.nn.functional.cross_entropy(model(batch.inputs["input_ids"]), batch.labels)
 
     def report(percent, word):
         held.append(sum(parallel.local(value).numel() for value in model.parameters()))
@@ -57,7 +67,7 @@ def learn(found: peers.Peers, folder: Path, die: int, labels: int) -> dict[str, 
             os._exit(137)
 
     context = Context("TextClassification", 1, folder, report, list, folder / f"checkpoint-{found.rank}", peers=found)
-    loop.train(model, TEXTS, loss, TRAINING, context, checkpoint_steps=10)
+    loop.train(model, TEXTS, partial(loss, model), TRAINING, context, checkpoint_steps=10)
     whole = copy.deepcopy(model)  # as one that was never in parts
     return {
         "weights": torch.cat([value.detach().flatten() for value in whole.parameters()]).tolist(),

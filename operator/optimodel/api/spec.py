@@ -23,6 +23,9 @@ LABELLED: frozenset[Task] = frozenset({"TextClassification", "TokenClassificatio
 GENERATING: frozenset[Task] = frozenset({"TextGeneration"})
 """Tasks of decoders: they write token after token, from a cache of what they read."""
 
+SCORING: frozenset[Task] = LABELLED | GENERATING
+"""Tasks that answer with scores, of labels or of tokens, which data tell right from wrong. The others answer with vectors."""
+
 IMAGES: frozenset[Task] = frozenset({"ImageClassification"})
 """Tasks that are asked about images; the others are about texts."""
 

@@ -28,9 +28,9 @@ class Adversarial(Struct, frozen=True):
 
 
 class FineTune(Struct, frozen=True):
-    """Step `FineTune`: adapt the model to labelled text. LoRA (Hu et al. 2021) is merged into the weights; Head trains a
-    new head on a frozen body; PromptTuning (Lester et al. 2021) and PrefixTuning (Li & Liang 2021) train the head and
-    `virtualTokens` vectors that the frozen body reads ahead of every text."""
+    """Step `FineTune`: adapt the model to labelled rows, or a decoder to how texts go on. LoRA (Hu et al. 2021) is merged into
+    the weights; Head trains a new head on a frozen body; PromptTuning (Lester et al. 2021) and PrefixTuning (Li & Liang 2021)
+    train the head and `virtualTokens` vectors that the frozen body reads ahead of every text."""
 
     data: str
     method: Literal["Full", "Head", "LoRA", "PromptTuning", "PrefixTuning"] = "Full"
@@ -43,9 +43,9 @@ class FineTune(Struct, frozen=True):
 
 
 class Distill(Struct, frozen=True):
-    """Step `Distill`: a student of some of the teacher's layers learns its soft labels at `temperature`, the hard labels,
-    and its hidden states (Hinton et al. 2015, Sanh et al. 2019). `soft` is the share of the soft loss, `hidden` the
-    weight of the hidden-state loss. No `keepLayers` = every other layer, the last among them."""
+    """Step `Distill`: a student of some of the teacher's layers learns its soft labels at `temperature`, the hard labels
+    (of a decoder, the tokens that follow), and its hidden states (Hinton et al. 2015, Sanh et al. 2019). `soft` is the share
+    of the soft loss, `hidden` the weight of the hidden-state loss. No `keepLayers` = every other layer, the last among them."""
 
     data: str
     keep_layers: tuple[int, ...] = ()

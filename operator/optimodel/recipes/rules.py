@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 
 from optimodel.api.sources import Dataset
-from optimodel.api.spec import GENERATING, IMAGES, LABELLED, Gate, Target, Task
+from optimodel.api.spec import GENERATING, IMAGES, LABELLED, SCORING, Gate, Target, Task
 from optimodel.api.steps import Prune, Quantize, Step, StepType
 
-from . import devices, images, settings
+from . import decoders, devices, images, settings
 from .data import gate_dataset, known, overlap, read_by, references
 from .problem import Problem, decimal
 
@@ -19,9 +19,6 @@ ORDER: tuple[StepType, ...] = ("FineTune", "Distill", "Prune", "QAT", "Export", 
 
 READ_VIRTUAL: frozenset[StepType] = frozenset({"FineTune", "Distill", "Export", "Quantize"})
 """Step types that work on a model that reads virtual tokens. Distill leaves them with the teacher."""
-
-FOR_TEXT: frozenset[StepType] = frozenset({"Export", "Quantize"})
-"""Step types that work on a model that writes text."""
 
 LABEL_METRICS = frozenset({"Accuracy", "MacroF1"})
 """Metrics that need labels, and for which a drop against the baseline has a meaning: the cosines are relative to it already."""
@@ -122,19 +119,14 @@ def _virtual_tokens(steps: Sequence[Step]) -> Iterator[Problem]:
 
 def _for(task: Task, step: Step, data: Sequence[Dataset], target: Target) -> Iterator[Problem]:
     """Whether a step fits the task, the device and the data."""
-    if step.type == "FineTune" and task not in LABELLED | GENERATING:
+    if step.type == "FineTune" and task not in SCORING:
         yield Problem(
             "StepNotForTask",
             f"Step {step.name!r}: FineTune learns labels, which a {task} model has none of. "
             f"Use task {_LABELLED}, or Distill, which learns from the model itself.",
         )
-    if task in GENERATING and step.type not in FOR_TEXT:
-        able = " and ".join(sorted(FOR_TEXT))
-        yield Problem(
-            "StepNotForTask",
-            f"Step {step.name!r}: {step.type} is not made for a {task} model, which has {able}. Remove the step, and quantize "
-            "to fewer bits instead.",
-        )
+    if task in GENERATING:
+        yield from decoders.check(step)
     if task in IMAGES:
         yield from images.check(step)
     yield from devices.check(step, target)

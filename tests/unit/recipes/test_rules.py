@@ -217,8 +217,39 @@ def test_a_model_that_writes_text_has_metrics_and_steps_of_its_own():
         assert reasons("TextGeneration", steps, (gate,), (QUESTIONS,)) == ["MetricNotForTask"]
     for task in ("TextEmbedding", "TextClassification"):
         assert reasons(task, (EXPORT,), gates, (QUESTIONS,)) == ["MetricNotForTask"]
-    for step in (distil(), Step("thin", "Prune")):
-        assert reasons("TextGeneration", (step, EXPORT), (), (QUESTIONS,)) == ["StepNotForTask"]
+
+
+@pytest.mark.parametrize("method", ["Full", "LoRA"])
+def test_a_model_that_writes_text_is_trained_and_made_smaller(method):
+    steps = (
+        tune(method=method),
+        distil(keep_layers=(1, 3)),
+        EXPORT,
+        quantize(method="GPTQ", bits=4, data="questions/train"),
+    )
+    gates = (Gate("loss", "PerplexityRatio", data="questions/test", max="1.1"),)
+    assert reasons("TextGeneration", steps, gates, (QUESTIONS,)) == []
+    seen = Gate("seen", "Perplexity", data="questions/train", max="20")
+    assert reasons("TextGeneration", steps, (seen,), (QUESTIONS,)) == ["DataNotHeldOut"]
+
+
+@pytest.mark.parametrize(
+    ("step", "instead"),
+    [
+        (tune(method="Head"), "LoRA"),
+        (tune(method="PromptTuning"), "LoRA"),
+        (tune(method="PrefixTuning"), "LoRA"),
+        (tune(adversarial=Adversarial()), "Remove it"),
+        (prune(), "Distill"),
+        (prune(recover=Recover("questions/train")), "Distill"),
+        (aware(), "GPTQ"),
+    ],
+)
+def test_what_is_not_made_for_a_model_that_writes_text_names_what_is(step, instead):
+    steps = (step, EXPORT, QUANTIZE)
+    (problem,) = recipes.check("TextGeneration", steps, (), (QUESTIONS,))
+    assert problem.reason == "StepNotForTask" and repr(step.name) in problem.message and instead in problem.message
+    assert recipes.check("TextClassification", steps, (), (QUESTIONS,)) == ()
 
 
 COPY = Dataset("copy", s3=S3("s3://data/q.jsonl/"))

@@ -142,7 +142,7 @@ def safe_name(name: Any) -> str:
 
 def _check_head(config: Mapping[str, Any], task: Task, headless: bool) -> None:
     wanted, made_for = KINDS[task].architecture, (config.get("architectures") or ["nothing"])[0]
-    if headless and not made_for.endswith(wanted):
+    if headless and task in LABELLED and not made_for.endswith(wanted):
         return
     if not made_for.endswith(wanted):
         begin = "Begin the steps with a FineTune, which makes one, or use" if task in LABELLED else "Use"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from optimodel.api.spec import LABELLED
 from optimodel.api.steps import Distill
 
 from ..errors import Failure
@@ -26,7 +27,7 @@ def run(settings: Distill, source: Path, out: Path, context: Context) -> None:
     context.report(3, "tokenising")
     rows, told = context.data(settings.data), float(settings.soft) < 1
     texts = encoded(teacher, rows, settings.data, settings.training.max_length, labelled=told)
-    if texts.labels is not None:
+    if texts.labels is not None and context.task in LABELLED:
         labels.several(rows, settings.data)
     share = float(settings.soft) if texts.labels is not None else 1.0
     hidden = float(settings.hidden)

@@ -17,11 +17,9 @@ from ..inference import fronts
 from ..source import check_folder
 from ..training.loading import load
 from . import decoder, describe
-from .technique import Context, Technique, verify
+from .technique import Context, Technique, max_difference, verify
 
 OPSET = 20
-MAX_DIFFERENCE, OF_DECODERS = 1e-4, 1e-3
-"""Between the graph and the model; a decoder's logits are tens, of tens of layers."""
 TRACED, CHECKED = (2, 16), (3, 23)
 """Batch and sequence at which the model is traced, and at which the graph is checked."""
 TEXT_AXES, IMAGE_AXES = {0: "batch", 1: "sequence"}, {0: "batch"}
@@ -45,8 +43,7 @@ def run(settings: Export, source: Path, out: Path, context: Context) -> None:
     context.report(20, "tracing")
     (out / "model.onnx").write_bytes(_graph(model, core, config, description))
     context.report(80, "verifying")
-    bound = OF_DECODERS if context.task in GENERATING else MAX_DIFFERENCE
-    verify(out / "model.onnx", reference, max_difference=bound, min_cosine=0.9999)
+    verify(out / "model.onnx", reference, max_difference=max_difference(context.task), min_cosine=0.9999)
     describe.write(source, out, description, processor)
 
 

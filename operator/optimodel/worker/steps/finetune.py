@@ -1,4 +1,4 @@
-"""`FineTune`: adapt the model to labelled rows: all of it, its head, through adapters, or
+"""`FineTune`: adapt the model to labelled rows, or to how texts go on: all of it, its head, through adapters, or
 through virtual tokens; against perturbed embeddings if asked."""
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from optimodel.api.spec import LABELLED
 from optimodel.api.steps import Adversarial, FineTune
 
 from ..data.rows import Row
@@ -47,7 +48,9 @@ def run(settings: FineTune, source: Path, out: Path, context: Context) -> None:
 
 
 def _new_head(settings: FineTune, source: Path, rows: Sequence[Row], context: Context) -> list[str]:
-    """Labels of the head to be made: none where the source has one that this method keeps."""
+    """Labels of the head to be made: none where there are no labels, or the source has a head that this method keeps."""
+    if context.task not in LABELLED:
+        return []
     architectures = read_json(source / "config.json").get("architectures") or [""]
     known = labels.of(rows, settings.data)
     kept = str(architectures[0]).endswith(KINDS[context.task].architecture) and settings.method != "Head"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from optimodel.api.spec import Accelerator, Task
+from optimodel.api.spec import GENERATING, Accelerator, Task
 
 from ..data.rows import Row
 from ..errors import Failure
@@ -51,6 +51,11 @@ class Technique:
     revision: int
     tools: tuple[str, ...]
     run: Callable[[Any, Path, Path, Context], None]
+
+
+def max_difference(task: Task) -> float:
+    """How far answers may lie apart that should be equal: a decoder's logits are tens, of tens of layers."""
+    return 1e-3 if task in GENERATING else 1e-4
 
 
 def verify(

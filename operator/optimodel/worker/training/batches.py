@@ -22,7 +22,7 @@ BUCKET = 16
 class Batch:
     """Some rows as the model takes them, by the names of its inputs. `mask` tells which hidden states are of real tokens, shape
     (rows, tokens); `labels` of all answers where there are any, `rows` = positions in the data. `answering` is the mask of tokens
-    that answer for a word, `answers` the number of answers a row."""
+    that answer for a word or for what follows, `answers` the number of answers a row."""
 
     inputs: Mapping[str, Any]
     mask: Any
@@ -45,7 +45,7 @@ class Batch:
 
 class Examples(ABC):
     """Rows to learn from, with their labels' numbers where a step needs them: one a row or, where `places` are given, one for each
-    of these tokens. They are the first tokens of words; no other token is learnt."""
+    of these tokens: the first tokens of words, whose labels are learnt, or all that another follows, which is learnt."""
 
     labels: Labels | None
     places: Sequence[Sequence[int]] | None = None
@@ -71,6 +71,10 @@ class Examples(ABC):
     def read(self, rows: Sequence[int]) -> tuple[dict[str, Any], Any]:
         """The model's inputs for these rows, and the mask of real tokens."""
 
+    def answers(self, rows: Sequence[int]) -> list[int]:
+        """How many answers each of these rows has."""
+        return [1 if self.places is None else len(self.places[row]) for row in rows]
+
     def batch(self, rows: Sequence[int]) -> Batch:
         """These rows, padded to the longest."""
         import torch
@@ -81,8 +85,7 @@ class Examples(ABC):
             if self.places is not None and answering is not None:
                 answering[place, self.places[row]] = True
         labels = None if self.labels is None else torch.tensor(list(chain.from_iterable(self.labels[r] for r in rows)))
-        answers = [1 if self.places is None else len(self.places[row]) for row in rows]
-        return Batch(inputs, mask, labels, torch.tensor(list(rows)), answering, answers)
+        return Batch(inputs, mask, labels, torch.tensor(list(rows)), answering, self.answers(rows))
 
     def in_order(self, size: int) -> list[Batch]:
         """All rows, the shortest first."""
@@ -183,6 +186,19 @@ def encode(
         labels = [[n for n, at in zip(*pair, strict=True) if at >= 0] for pair in zip(labels, firsts, strict=True)]
     places = [[place for place in of_text if place >= 0] for of_text in firsts]
     return Texts(found["input_ids"], pad, labels, places).part([row for row, there in enumerate(places) if there])
+
+
+def following(
+    tokenizer: Any, texts: Sequence[str], longest: int, pad: int, data: str, *, labelled: bool = True
+) -> Texts:
+    """Tokenise texts with special tokens, cut to `longest` tokens. Each token answers with the one that follows; texts of a single
+    one, which leave nothing to expect, are left out. Raises `Failure`."""
+    found = tokenizer(list(texts), add_special_tokens=True, truncation=True, max_length=longest)["input_ids"]
+    ids = [tokens for tokens in found if len(tokens) > 1]
+    if not ids:
+        message = f"No text of {data!r} has two tokens, so none is to be expected. Name data with longer texts."
+        raise Failure("DataTooSmall", message)
+    return Texts(ids, pad, [text[1:] for text in ids] if labelled else None, [list(range(len(t) - 1)) for t in ids])
 
 
 def _check_tokens(ids: Sequence[Sequence[int]], texts: Sequence[str]) -> None:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from optimodel.api.spec import LABELLED
+from optimodel.api.spec import GENERATING, LABELLED
 
 from ..data.rows import Row
 from ..tasks import KINDS
 from . import families, labels
-from .batches import Examples, Images, encode
+from .batches import Examples, Images, encode, following
 from .folders import Subject
 
 
 def encoded(
     subject: Subject, rows: Sequence[Row], data: str, max_length: int = 128, *, labelled: bool = True
 ) -> Examples:
-    """Rows as the model reads them, with the numbers of their labels where the task has labels and every row carries some, unless
-    they are not wanted. Raises `Failure` for labels that the model does not know."""
+    """Rows as the model reads them, with the numbers of their labels where the task has labels and every row carries some, or with
+    the tokens that follow where it writes, unless they are not wanted. Raises `Failure` for labels that the model does not know."""
     numbers, kind, described = None, KINDS[subject.task], subject.description
     if labelled and subject.task in LABELLED and all(row.labels for row in rows):
         config = subject.model.config
@@ -25,5 +25,7 @@ def encoded(
     questions = [row.text for row in rows]
     if kind.images:
         return Images(questions, described["image"], families.positions(subject.model), numbers)
-    longest = min(max_length, int(described["maxLength"]))
-    return encode(subject.processor, questions, longest, int(described["padTokenId"]), numbers, words=kind.words)
+    longest, pad = min(max_length, int(described["maxLength"])), int(described["padTokenId"])
+    if subject.task in GENERATING:
+        return following(subject.processor, questions, longest, pad, data, labelled=labelled)
+    return encode(subject.processor, questions, longest, pad, numbers, words=kind.words)

@@ -27,9 +27,16 @@ class Family:
     width: str
     """Config field: intermediate neurons of the feed-forward network."""
     head: tuple[str, ...]
-    """Modules between the first token's last hidden state and the logits; the body's pooler is among them."""
+    """Modules between the first token's last hidden state and a label's logits; the body's pooler is among them. What makes scores
+    of tokens is none: it is, or mirrors, their table."""
     tables: tuple[str, ...]
     """What makes vectors of tokens: tables, or for images the projection of patches with the positions."""
+    gate: str = ""
+    """Linear module beside `up` that its neurons are multiplied with."""
+    norm: str = ""
+    """Below the body: the normalisation through which transformers tells the last layer's hidden states, and only those."""
+    grouped: bool = False
+    """Whether several heads may share keys and values, so that none can be cut by itself."""
 
     @property
     def projections(self) -> tuple[str, ...]:
@@ -39,7 +46,7 @@ class Family:
     @property
     def linears(self) -> tuple[str, ...]:
         """Every matrix product of a layer."""
-        return (*self.projections, self.output, self.up, self.down)
+        return (*self.projections, self.output, *filter(None, (self.gate,)), self.up, self.down)
 
 
 _BERT = Family(
@@ -82,7 +89,30 @@ _VIT = Family(
     ("classifier",),
     ("embeddings",),
 )
-FAMILIES = {"bert": _BERT, "roberta": _ROBERTA, "distilbert": _DISTILBERT, "vit": _VIT, "deit": _VIT}
+_LLAMA = Family(
+    "layers",
+    "self_attn.q_proj",
+    "self_attn.k_proj",
+    "self_attn.v_proj",
+    "self_attn.o_proj",
+    "mlp.up_proj",
+    "mlp.down_proj",
+    "num_hidden_layers",
+    "intermediate_size",
+    (),
+    ("embed_tokens",),
+    gate="mlp.gate_proj",
+    norm="norm",
+    grouped=True,
+)
+FAMILIES = {
+    "bert": _BERT,
+    "roberta": _ROBERTA,
+    "distilbert": _DISTILBERT,
+    "vit": _VIT,
+    "deit": _VIT,
+    "llama": _LLAMA,
+}
 """By `model_type`; the source checks allow no other."""
 
 
@@ -92,12 +122,12 @@ def of(model: Any) -> Family:
 
 
 def layers(model: Any) -> Any:
-    """The `ModuleList` of encoder layers."""
+    """The `ModuleList` of the layers."""
     return model.base_model.get_submodule(of(model).layers)
 
 
 def linears(model: Any) -> list[Any]:
-    """Every matrix product of the encoder, layer by layer."""
+    """Every matrix product of the layers, one layer after another."""
     return [layer.get_submodule(path) for layer in layers(model) for path in of(model).linears]
 
 
@@ -124,8 +154,17 @@ def positions(model: Any) -> int:
     return int(model.base_model.embeddings.position_embeddings.shape[1])
 
 
+def told(model: Any, states: Sequence[Any], kept: Sequence[int]) -> list[Any]:
+    """The hidden states of the layers `kept`, as a model that has these alone would tell them: the last normalised, if that is the
+    family's way."""
+    found = [states[index] for index in kept]
+    if found and of(model).norm and kept[-1] + 1 < len(states):
+        found[-1] = model.base_model.get_submodule(of(model).norm)(found[-1])
+    return found
+
+
 def keep_layers(model: Any, kept: Sequence[int]) -> None:
-    """Drop every encoder layer whose index is not in `kept`; the config follows."""
+    """Drop every layer whose index is not in `kept`; the config follows."""
     import torch
 
     parent, _, name = of(model).layers.rpartition(".")
@@ -168,6 +207,8 @@ def heads(model: Any, layer: Any) -> list[int]:
 def compact(model: Any) -> int:
     """Cut heads that a folder holds as zeros out of the matrices; how many. No answer changes."""
     family, size, cut = of(model), head_size(model), 0
+    if family.grouped:
+        return 0
     for layer in layers(model):
         parts = layer.get_submodule(family.output).weight.detach().split(size, dim=1)
         alive = [head for head, part in enumerate(parts) if bool(part.any())] or [0]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optimodel.api.spec import LABELLED, Task
+from optimodel.api.spec import GENERATING, SCORING, Task
 from optimodel.repository import SERVED
 
 from ..errors import Failure
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..steps.technique import Context
     from .batches import Batch
 
-MAX_DIFFERENCE, MIN_COSINE = 1e-4, 0.9999
+MIN_COSINE = 0.9999
 """Between the model in memory and the saved one in a fresh process."""
 CHECKED = (3, 23)
 SENTENCE = ("modules.json", "sentence_bert_config.json", POOLING)
@@ -45,11 +45,12 @@ class Subject:
         return replace(self, model=model)
 
     def answer(self, batch: Batch, *, hidden: bool = False) -> tuple[Any, tuple[Any, ...]]:
-        """What the task answers, logits of rows or of all their words, or pooled vectors, a row each; and with `hidden` the last
-        hidden states of every layer."""
-        found = self.model(**batch.inputs, output_hidden_states=hidden)
+        """What the task answers, logits of rows, of all their words or behind all their tokens, or pooled vectors, a row each; and
+        with `hidden` the last hidden states of every layer."""
+        options = {"use_cache": False} if self.task in GENERATING else {}
+        found = self.model(**batch.inputs, output_hidden_states=hidden, **options)
         states = tuple(found.hidden_states[1:]) if hidden else ()
-        if self.task in LABELLED:
+        if self.task in SCORING:
             return found.logits if batch.answering is None else found.logits[batch.answering], states
         return pooled(found.last_hidden_state, batch.mask, self.description), states
 
@@ -107,7 +108,7 @@ def copy(subject: Subject) -> Subject:
 def save(subject: Subject, out: Path, context: Context, *, tokenizer: bool = True) -> None:
     """Write the folder and prove it: transformers alone loads it in a fresh process, and it answers alike at another shape. Without
     `tokenizer` its files are there already. Of several processes, which hold equal weights, the first does so. Raises `Failure`."""
-    from ..steps.technique import verify
+    from ..steps.technique import max_difference, verify
 
     if context.peers.rank:
         return
@@ -122,7 +123,7 @@ def save(subject: Subject, out: Path, context: Context, *, tokenizer: bool = Tru
     families.compact(model)
     prompts.save(subject.model, out)
     _carry(subject, out, tokenizer)
-    verify(out, reference, max_difference=MAX_DIFFERENCE, min_cosine=MIN_COSINE)
+    verify(out, reference, max_difference=max_difference(subject.task), min_cosine=MIN_COSINE)
 
 
 def _carry(subject: Subject, out: Path, tokenizer: bool) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from optimodel.api.spec import GENERATING, Task
+from optimodel.api.spec import Task
 
 from ..errors import Failure
 from ..source import images
@@ -26,8 +26,7 @@ def load(source: Path, task: Task, *, attention: str = "eager", labels: Sequence
         _renew(model)
     if task == "TextEmbedding" and any(name.startswith("pooler") for name in loaded["missing_keys"]):
         model.pooler = None  # else chance would be saved with the weights
-    if task not in GENERATING:
-        families.compact(model)
+    families.compact(model)
     return prompts.restore(model.eval(), source), processor
 
 

@@ -59,7 +59,9 @@ def train(
     total = math.ceil(len(examples) / training.batch_size) * training.epochs
     with context.peers.watching():
         _agree(fingerprint, context.peers)
-        objective = together(model, lambda rows: loss(examples.batch(rows).to(devices.best())), context.peers)
+        objective = together(
+            model, lambda rows: loss(examples.batch(rows).to(devices.best())), examples.answers, context.peers
+        )
         with devices.on_best(model), objective as mean:
             parameters = _learning(model)
             groups = _groups(parameters, float(training.weight_decay))

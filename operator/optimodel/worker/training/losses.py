@@ -1,11 +1,11 @@
-"""What a training minimises. Every loss is a mean over the answers of a batch: one a text, or one a word."""
+"""What a training minimises. Every loss is a mean over the answers of a batch: one a text, a word, or a token that follows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from optimodel.api.spec import LABELLED
+from optimodel.api.spec import SCORING
 
 from .batches import Batch
 from .folders import Subject
@@ -72,7 +72,7 @@ def distillation(student: Subject, teacher: Teacher | None, temperature: float, 
         if teacher is None:
             return total
         wanted, layers = teacher(batch)
-        if student.task in LABELLED:
+        if student.task in SCORING:
             total = total + (share if labelled else 1.0) * soft(answer, wanted, temperature)
         else:
             total = total + vectors(answer, wanted)

@@ -14,23 +14,26 @@ Objective = Callable[[Sequence[int]], Any]
 
 
 @contextmanager
-def together(model: Any, loss: Objective, peers: Peers) -> Iterator[Objective]:
-    """The mean of `loss` over rows, each process doing its share. Within the block the weights of `model` may lie in parts, one a
-    process; at its end, unless it failed, every process holds them whole."""
+def together(
+    model: Any, loss: Objective, answers: Callable[[Sequence[int]], Sequence[int]], peers: Peers
+) -> Iterator[Objective]:
+    """The mean of `loss` over the `answers` of rows, each process doing its share. Within the block the weights of `model` may lie in
+    parts, one a process; at its end, unless it failed, every process holds them whole."""
     if peers.size == 1:
         yield loss
     elif peers.sharded:
-        with _sharded(model, _share(model, loss, peers)) as objective:
+        with _sharded(model, _share(model, loss, answers, peers)) as objective:
             yield objective
     else:
         import torch
 
         parallel = torch.nn.parallel.DistributedDataParallel
-        yield parallel(_share(model, loss, peers), forward_sync_buffers=False, find_unused_parameters=True)
+        share = _share(model, loss, answers, peers)
+        yield parallel(share, forward_sync_buffers=False, find_unused_parameters=True)
 
 
-def _share(model: Any, loss: Objective, peers: Peers) -> Any:
-    """A module around the model whose answer to rows is the loss of this process's part, weighted by its size."""
+def _share(model: Any, loss: Objective, answers: Callable[[Sequence[int]], Sequence[int]], peers: Peers) -> Any:
+    """A module around the model whose answer to rows is the loss of this process's part, weighted by its share of the answers."""
     import torch
 
     rank, size = peers.rank, peers.size
@@ -42,7 +45,7 @@ def _share(model: Any, loss: Objective, peers: Peers) -> Any:
 
         def forward(self, rows: Sequence[int]) -> Any:
             mine = rows[rank::size]  # of a batch too small for all, some process learns from a row with weight 0
-            return loss(mine or rows[:1]) * (len(mine) * size / len(rows))
+            return loss(mine or rows[:1]) * (sum(answers(mine)) * size / sum(answers(rows)))
 
     return Share()
 

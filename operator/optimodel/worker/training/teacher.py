@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from . import devices
+from optimodel.api.spec import GENERATING
+
+from . import devices, families
 from .batches import Batch, Examples
 from .folders import Subject
 
@@ -40,10 +42,11 @@ class Teacher:
         return True
 
     def _room(self, examples: Examples) -> int:
-        """Bytes of all hidden states and of the answers to words."""
+        """Bytes of all hidden states and of the answers to words or behind tokens."""
         config = self.subject.model.config
-        tokens, words = sum(examples.lengths), sum(map(len, examples.places or ()))
-        return 4 * (tokens * int(config.hidden_size) * len(self.kept) + words * int(config.num_labels))
+        tokens, answers = sum(examples.lengths), sum(map(len, examples.places or ()))
+        scores = int(config.vocab_size if self.subject.task in GENERATING else config.num_labels)
+        return 4 * (tokens * int(config.hidden_size) * len(self.kept) + answers * scores)
 
     def __call__(self, batch: Batch) -> tuple[Any, list[Any]]:
         """Answers to a batch, and a matrix (real tokens, width) for each of the layers kept."""
@@ -62,4 +65,5 @@ class Teacher:
         self.subject.model.to(devices.best())
         with torch.no_grad():
             answer, states = self.subject.answer(batch, hidden=bool(self.kept))
-            return answer, [states[index][batch.mask.bool()] for index in self.kept]
+            layers = families.told(self.subject.model, states, self.kept)
+            return answer, [layer[batch.mask.bool()] for layer in layers]
