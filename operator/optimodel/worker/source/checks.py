@@ -178,7 +178,7 @@ def _check_safetensors(path: Path) -> int:
     try:
         tensors = {k: v for k, v in json.loads(header).items() if k != "__metadata__"}
         end = 8 + length + max((t["data_offsets"][1] for t in tensors.values()), default=0)
-        weights = sum(math.prod(t["shape"]) for t in tensors.values())
+        weights: int = sum(math.prod(t["shape"]) for t in tensors.values())
     except (ValueError, KeyError, TypeError, AttributeError, IndexError):
         end, weights = -1, 0
     if end != size:
