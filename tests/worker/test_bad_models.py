@@ -94,6 +94,12 @@ def stored(folder):
     return sorted(parts for parts in files if parts[0] != "sources")
 
 
+def outputs(folder):
+    """Digests of what the steps that the store remembers have made."""
+    entries = (folder / "store" / "team-a" / "steps").glob("*.json")
+    return {json.loads(path.read_text())["output"] for path in entries}
+
+
 def rewrite(name: str, **changes) -> Callable[[Path], None]:
     def apply(model: Path) -> None:
         (model / name).write_text(json.dumps(json.loads((model / name).read_text()) | changes))
@@ -253,12 +259,28 @@ def test_what_is_found_wrong_after_the_export_leaves_the_graph_and_no_more(
     rows, wanted, gates, reason, word, graphed, tmp_path
 ):
     shutil.copytree(graphed, tmp_path / "w")
-    before = stored(tmp_path / "w")
+    before, made = stored(tmp_path / "w"), outputs(tmp_path / "w")
     assert {parts[0] for parts in before} == {"artifacts", "published", "reports", "steps"}
     jobs.write_rows(tmp_path / "w" / "d.jsonl", rows)
     failure = refused(job(tmp_path / "w", *wanted, gates=gates, evaluation="e2"), tmp_path / "w")
     assert failure.reason == reason and word in failure.message
-    assert stored(tmp_path / "w") == before
+    kept = [parts for parts in stored(tmp_path / "w") if parts[0] != "steps"]
+    assert kept == [parts for parts in before if parts[0] != "steps"]
+    assert outputs(tmp_path / "w") == made, "another revision may remember the same graph, and nothing else"
+
+
+def test_labels_that_nobody_will_know_are_told_before_training(folder):
+    judged = inputs.dataset(folder, "e", "e.jsonl")
+    gates = (Gate("right", "Accuracy", min="0", data="e"),)
+    wanted = job(folder, TRAINERS["head"], data=(inputs.dataset(folder, file="d.jsonl"), judged), gates=gates)
+    jobs.write_rows(folder / "e.jsonl", [*ROWS, ("fish", "name a fish")])
+    failure = refused(wanted, folder)
+    assert failure.reason == "LabelsUnknown" and "'fish'" in failure.message
+    assert stored(folder) == []
+    jobs.write_rows(folder / "d.jsonl", [*ROWS, *[("fish", f"name fish {n}") for n in range(12)]])
+    shutil.rmtree(folder / "work")
+    (folder / "work").mkdir()
+    assert run(wanted, folder).figures.accuracy, "it is learnt now"
 
 
 @pytest.mark.parametrize("method", ["Heads", "FFN", "Layers", "Magnitude"])

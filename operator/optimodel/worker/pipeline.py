@@ -12,7 +12,7 @@ import msgspec
 from optimodel import recipes, repository
 from optimodel.api.contract import Artifact, GateResult, Pins, Result
 from optimodel.api.search import Auto
-from optimodel.api.spec import Accelerator, Target
+from optimodel.api.spec import LABELLED, Accelerator, Target
 from optimodel.api.steps import Step
 from optimodel.recipes import gates, search
 
@@ -22,6 +22,7 @@ from .data import dataset
 from .data.rows import Row, sample
 from .errors import Failure
 from .report import Report, facts
+from .source import head
 from .workshop import Stage, Workshop
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Pipeline:
         source = self.shop.source()
         if not pinned and (found := self._known(source.digest, self.data_digest)):
             return found
+        self._check_labels(source)
         stages = [source]
         self.board.phase("Optimize")
         until = self.job.until
@@ -109,6 +111,23 @@ class Pipeline:
                 "to learn from what they hold now.",
             )
         return digest
+
+    def _check_labels(self, source: Stage) -> None:
+        """Whether the rows of the evidence have labels that the source's head knows or a FineTune learns: what else is missing is told
+        before hours of training, not after. Raises `Failure`."""
+        if source.folder is None or self.job.task not in LABELLED:
+            return
+        from .evidence import quality
+
+        known = set(head(source.folder))
+        for step in self.job.steps:
+            known |= (
+                {str(label) for row in self.shop.shelf.rows(step.fine_tune.data) for label in row.labels}
+                if step.fine_tune
+                else set()
+            )
+        for name in self._judged_on():
+            quality.check(self.shop.shelf.rows(name), sorted(known), name)
 
     def _baseline(self, source: Stage, stages: Sequence[Stage], name: str) -> Stage:
         """The model as adapted, or else the source, as the fp32 graph that everything is compared with: the pipeline's own

@@ -80,6 +80,15 @@ def _chosen(scores: Array) -> list[int]:
     return found
 
 
+def check(rows: Sequence[Row], labels: Sequence[str], name: str) -> None:
+    """Whether labels of the rows, if all have one, are of these, by name or by number. Raises `Failure`."""
+    if not all(row.labels for row in rows):
+        return
+    places = {label: place for place, label in enumerate(labels)}
+    for label in {label for row in rows for label in row.labels}:
+        _place(label, places, name)
+
+
 def _place(label: Label, places: Mapping[str, int], name: str) -> int:
     """The label's place: by its name, else the number that it is."""
     text = str(label)

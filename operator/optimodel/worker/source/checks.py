@@ -132,6 +132,13 @@ def check_folder(folder: Path, task: Task, *, headless: bool = False) -> dict[st
     return dict(config)
 
 
+def head(folder: Path) -> list[str]:
+    """Names of the labels that the folder's head gives; empty without a head for labels."""
+    config = read_json(folder / "config.json")
+    made_for = str((config.get("architectures") or [""])[0])
+    return [str(name) for name in config.get("id2label", {}).values()] if made_for.endswith("Classification") else []
+
+
 def safe_name(name: Any) -> str:
     """A plain file name from a document of the source. Raises `Failure`."""
     try:
