@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import msgspec
 
 from ..api import names
-from ..api.contract import CleanupInput
+from ..api.contract import JOB_ENV, CleanupInput
 from ..api.struct import plain
 from ..resources.job import cleanup_job
-from . import pods
+from . import pods, work
 from .optimize import ref
 from .types import Event, Manifest, Plan, Ref, Snapshot
 
 PATIENCE = timedelta(minutes=10)
 """Longest time the finalizer stays."""
-_SHARED = "other models of the namespace name the same bytes"
 
 
 def wanted(s: Snapshot) -> tuple[str, ...] | None:
@@ -34,17 +34,18 @@ def finalize(s: Snapshot) -> Plan:
     if names.FINALIZER not in s.meta.finalizers:
         return Plan()
     digests = {r.status.artifact.digest for r in s.revisions if r.status.artifact} - s.digests_in_use
-    if s.spec.artifacts.deletion_policy != "Delete":
-        return _release(s, None)
-    if not digests:
-        return _release(s, Event("Normal", "ArtifactsRetained", _SHARED) if s.digests_in_use else None)
     name = names.cleanup(s.meta.name, s.meta.uid)
     job = next((j for j in s.jobs if j["metadata"]["name"] == name), None)
-    state = _state(job)
+    if s.spec.artifacts.deletion_policy != "Delete":
+        return _release(s, None, job)
+    state, stays = _state(job), "; ".join(_stays(s))
+    if not digests:
+        return _release(s, Event("Normal", "ArtifactsRetained", stays) if stays else None, job)
     if state == "Complete":
         told = "the artifacts of the kept revisions were removed from the store"
-        told += f", but for {len(s.digests_in_use)}: {_SHARED}" if s.digests_in_use else ""
-        return _release(s, Event("Normal", "ArtifactsDeleted", told), job)
+        return _release(s, Event("Normal", "ArtifactsDeleted", f"{told}; {stays}" if stays else told), job)
+    if job and not pods.is_deleting(job) and _told(job) & s.digests_in_use:
+        return Plan(delete=(ref(job),), requeue_after=1.0)
     kept = _why_kept(s, job, state)
     if kept:
         return _release(s, Event("Warning", "ArtifactsRetained", f"{kept}; the bytes stay in the store"), job)
@@ -58,12 +59,28 @@ def finalize(s: Snapshot) -> Plan:
     )
 
 
+def _stays(s: Snapshot) -> Iterator[str]:
+    """What of the object stays in the store although it asked for Delete."""
+    if s.digests_in_use:
+        yield f"{len(s.digests_in_use)} stay, since other models of the namespace name the same bytes"
+    if unfinished := sorted(r.spec.hash for r in s.revisions if not r.status.artifact):
+        yield f"what the steps of revision {', '.join(unfinished)} made stays, since it had no result yet"
+
+
+def _told(job: Manifest) -> frozenset[str]:
+    """The digests that a cleanup Job removes: another model may have come to name one since."""
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    asked = next(env["value"] for env in container["env"] if env["name"] == JOB_ENV)
+    return frozenset(msgspec.json.decode(asked, type=CleanupInput).digests)
+
+
 def _why_kept(s: Snapshot, job: Manifest | None, state: str) -> str:
     if s.namespace_terminating:
         return "the namespace is being deleted"
-    if state == "Failed":
-        return "the store could not be cleaned"
     mine = [p for p in s.pods if job and p["metadata"].get("labels", {}).get("job-name") == job["metadata"]["name"]]
+    if state == "Failed":
+        said = next((left for pod in mine if (left := work.left(pod, "clean"))), None)
+        return "the store could not be cleaned" + (f" ({said.reason}: {said.message.rstrip('.')})" if said else "")
     held = pods.trouble(mine)
     if held and held.reason in ("SecretNotFound", "SecretKeyMissing", "ClaimNotFound"):
         return held.message

@@ -139,7 +139,7 @@ def _run(s: Snapshot, known: ModelRevisionStatus, turn: Turn, evaluation: str) -
     ):
         return _finish(s, known, turn, state, evaluation)
     if state.state == "Failed":
-        return _fail(s, known, turn, state)
+        return _fail(s, known, turn, _kept_waiting(s, state))
     if state.state == "Queued":
         return Work(known, attempt, delete=delete, steps=s.status.steps, queued=state.message)
     page, targets = _page(s, name)
@@ -262,6 +262,17 @@ def _fail(s: Snapshot, known: ModelRevisionStatus, turn: Turn, state: work.JobSt
     delay = min(FIRST_DELAY_S * 2 ** (attempt.number - 1), LAST_DELAY_S) if state.cure == "World" else 5
     waiting = msgspec.structs.replace(attempt, retry_at=stamp(s.now + timedelta(seconds=delay)))
     return Work(known, waiting, steps=steps, failure=failure, events=(event,), requeue_after=delay)
+
+
+def _kept_waiting(s: Snapshot, state: work.JobState) -> work.JobState:
+    """A Job whose time ran out before its worker ever ran says what its pod waited for, and is made again: that may come."""
+    last = s.status.last_failure
+    ran = any(step.state == "Running" for step in s.status.steps)
+    if state.reason != "Timeout" or last is None or last.component != "pod" or ran:
+        return state
+    late = ". The worker did not start within spec.optimization.timeout; another Job waits anew."
+    text = last.message.removesuffix(late).removesuffix(".") + late
+    return dataclasses.replace(state, reason=last.reason, message=text, component="pod", cure="World")
 
 
 def _page(s: Snapshot, name: str) -> tuple[tuple[StepProgress, ...], tuple[ProgressTarget, ...]]:

@@ -220,7 +220,13 @@ def failure(s: Snapshot, hash: str) -> Failure | None:
     if found.reason == "OutOfMemory":
         text = "Triton ran out of memory. Raise spec.serving.resources.limits.memory."
         return Failure("triton", "OutOfMemory", text, found.pod, found.exit_code)
-    return Failure("pod", found.reason, found.message, found.pod, found.exit_code)
+    message = found.message
+    if (found.container, found.reason) == ("triton", "ImagePullFailed"):
+        message += (
+            " A revision keeps the runtime that it was made with: if that names a wrong image, correct it there and set "
+            "spec.source.refresh."
+        )
+    return Failure("pod", found.reason, message, found.pod, found.exit_code)
 
 
 def _reason(log: str) -> str:

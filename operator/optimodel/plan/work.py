@@ -101,6 +101,7 @@ def _failed(reason: str, mine: Sequence[Manifest], result: Result | None) -> Job
     held = pods.trouble(mine)
     pod, code = (held.pod, held.exit_code) if held else ("", None)
     if result is not None:
+        pod, code = _teller(mine, result) or (pod, code)
         return JobState("Failed", result.reason, result.message, result.component, pod, code, _cure(code), result)
     if held and held.reason == "OutOfMemory":
         text = (
@@ -120,28 +121,36 @@ def _cure(code: int | None) -> Cure:
     return "World" if code == ExitCode.WORLD else "Again"
 
 
+def _teller(mine: Sequence[Manifest], result: Result) -> tuple[str, int] | None:
+    """The pod that left the result and how it ended, also if it is on its way out: told to stop, it was deleted."""
+    for pod in mine:
+        if left(pod) == result and (ended := pods.ended(pod, "worker")):
+            return str(pod["metadata"]["name"]), int(ended.get("exitCode", 0))
+    return None
+
+
 def _telling(mine: Iterable[Manifest]) -> list[Manifest]:
     """The Job's pods, those first that tell of a cause, then those that left nothing, and last those that only tell of another's
     end; each by index. The first that failed decides what helps."""
 
     def rank(pod: Manifest) -> int:
-        left = _left(pod)
-        return 1 if left is None else 2 if left.reason in CONSEQUENCES else 0
+        told = left(pod)
+        return 1 if told is None else 2 if told.reason in CONSEQUENCES else 0
 
     return sorted(mine, key=lambda pod: (rank(pod), pods.index(pod)))
 
 
 def _result(mine: Sequence[Manifest]) -> Result | None:
     """What the pods left. Where one process just vanished, that is the cause, and not what the others say of it."""
-    found = [left for pod in mine if (left := _left(pod))]
-    caused = [left for left in found if left.reason not in CONSEQUENCES]
-    killed = any(held.exit_code for p in mine if not _left(p) and (held := pods.trouble([p])))
+    found = [told for pod in mine if (told := left(pod))]
+    caused = [told for told in found if told.reason not in CONSEQUENCES]
+    killed = any(held.exit_code for p in mine if not left(p) and (held := pods.trouble([p])))
     return next(iter(caused or ([] if killed else found)), None)
 
 
-def _left(pod: Manifest) -> Result | None:
-    """The worker's result document, if it left one."""
-    ended = pods.ended(pod, "worker")
+def left(pod: Manifest, container: str = "worker") -> Result | None:
+    """The result document that a program of ours left, if it has ended and did."""
+    ended = pods.ended(pod, container)
     if not ended or not ended.get("message"):
         return None
     try:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import copy
 
+import msgspec
+
+from optimodel.api.contract import Result
 from optimodel.api.names import FINALIZER
-from optimodel.plan.types import Plan
-from optimodel.snapshot import MODEL, TERMINATING
+from optimodel.plan.decide import decide
+from optimodel.plan.types import Plan, Platform
+from optimodel.snapshot import MODEL, TERMINATING, take
 
 from .world import SPEC, World
 
@@ -66,6 +70,46 @@ def test_an_artifact_of_two_that_go_together_goes_unless_one_retains_it() -> Non
     other(w, "Delete")
     w.step()
     assert [n for n in w.names("Job") if "cleanup" in n]
+
+
+def cleanups(w: World) -> list[str]:
+    return [n for n in w.names("Job") if "cleanup" in n]
+
+
+def test_a_model_that_comes_to_name_the_bytes_stops_the_cleaner() -> None:
+    w = leaving("Delete")
+    w.step()
+    assert cleanups(w)
+    other(w, "Retain")
+    w.step()
+    assert not cleanups(w) and finalizers(w) == []
+    assert "ArtifactsRetained" in w.events
+
+
+def test_what_a_revision_without_a_result_left_is_told() -> None:
+    spec = copy.deepcopy(SPEC)
+    spec["artifacts"]["deletionPolicy"] = "Delete"
+    w = World(spec)
+    w.settle()
+    model = w.get(MODEL)
+    model["metadata"]["deletionTimestamp"] = w.now.isoformat()
+    w.put(model)
+    w.step()
+    assert finalizers(w) == [] and "ArtifactsRetained" in w.events
+
+
+def test_a_cleaner_that_fails_says_why() -> None:
+    w = leaving("Delete")
+    w.step()
+    (name,) = cleanups(w)
+    left = Result("Failed", "StoreAccessDenied", "The store refuses the keys.", "cleanup")
+    ended = {"terminated": {"exitCode": 11, "message": msgspec.json.encode(left).decode()}}
+    w.pod("c", {"job-name": name, "optimodel.dev/model": "m"}, "clean", ended, phase="Failed")
+    w.put({**w.get("Job", name), "status": {"conditions": [{"type": "Failed", "status": "True"}]}})
+    told = decide(take(w.store, "a", "m", Platform("worker:1", "operator:1"), w.now)).events
+    assert [e.message for e in told] == [
+        "the store could not be cleaned (StoreAccessDenied: The store refuses the keys); the bytes stay in the store"
+    ]
 
 
 def test_equal_bytes_in_another_store_are_another_models() -> None:

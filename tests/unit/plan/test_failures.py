@@ -121,60 +121,6 @@ def test_a_missed_gate_names_its_number_and_new_gates_judge_again() -> None:
     assert quality(w) == ("True", "GatesPassed") and w.message("QualityPassed") == "the gate passed"
 
 
-@pytest.mark.parametrize(
-    ("status", "reason", "word"),
-    [
-        ({"waiting": {"reason": "ImagePullBackOff"}}, "ImagePullFailed", "pull secrets"),
-        (
-            {"waiting": {"reason": "CreateContainerConfigError", "message": 'secret "store" not found'}},
-            "SecretNotFound",
-            "store",
-        ),
-        (
-            {
-                "waiting": {
-                    "reason": "CreateContainerConfigError",
-                    "message": "couldn't find key AWS_X in Secret a/store",
-                }
-            },
-            "SecretKeyMissing",
-            "AWS_X",
-        ),
-    ],
-)
-def test_a_pod_that_cannot_start_says_why_and_goes_on_by_itself(
-    status: dict[str, object], reason: str, word: str
-) -> None:
-    w = World()
-    w.settle()
-    job = w.names("Job")[0]
-    w.pod("p", {"job-name": job, "optimodel.dev/model": "m"}, "worker", status, phase="Pending")
-    w.settle()
-    assert w.condition("Ready", "False", reason) and word in w.message() and not w.condition("Stalled")
-    w.pod("p", {"job-name": job, "optimodel.dev/model": "m"}, "worker", {"running": {}}, phase="Running")
-    w.settle()
-    assert w.condition("Ready", "False", "Optimizing")
-    assert w.names("Job") == [job]
-
-
-def test_a_missing_claim_is_named() -> None:
-    w = World()
-    w.settle()
-    conditions = [
-        {"type": "PodScheduled", "status": "False", "message": '0/1 nodes: persistentvolumeclaim "data" not found.'},
-    ]
-    w.pod(
-        "p",
-        {"job-name": w.names("Job")[0], "optimodel.dev/model": "m"},
-        "worker",
-        {},
-        phase="Pending",
-        conditions=conditions,
-    )
-    w.settle()
-    assert w.condition("Ready", "False", "ClaimNotFound") and "data" in w.message()
-
-
 def test_a_lost_result_is_looked_up_by_another_job() -> None:
     w = World()
     w.settle()
@@ -275,19 +221,6 @@ def test_the_reason_goes_when_it_is_over() -> None:
     w.end_job(result())
     w.start_pods()
     assert "lastFailure" not in w.status
-
-
-def test_a_job_without_a_pod_says_so() -> None:
-    w = World()
-    w.settle()
-    job = w.get("Job", w.names("Job")[0])
-    w.put({**job, "status": {"startTime": w.now.isoformat()}})
-    w.pass_time(10)
-    assert w.condition("Ready", "False", "Optimizing")
-    again = w.step().requeue_after
-    assert again is not None and again < 25, "no event tells that nothing happens"
-    w.pass_time(15)
-    assert w.condition("Ready", "False", "PodNotCreated") and "quota" in w.message()
 
 
 def test_a_refused_write_is_told_in_the_servers_words() -> None:

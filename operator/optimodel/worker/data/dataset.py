@@ -65,8 +65,10 @@ def part(rows: Sequence[Row], split: Split, name: str, dataset: str) -> list[Row
     if not chosen:
         raise Failure(
             "EmptySplit",
-            f"Part {name!r} of dataset {dataset!r} gets none of its {len(seen)} different texts. Give it more percent, "
-            "or the dataset more rows.",
+            f"Part {name!r} of dataset {dataset!r} gets none of its {len(seen)} different texts"
+            + (f", which are split label by label, and of {len(by_label)} labels" if len(by_label) > 1 else "")
+            + ". Give it more percent, or the dataset more rows"
+            + (" of each." if len(by_label) > 1 else "."),
         )
     return [rows[position] for position in sorted(chosen)]
 
