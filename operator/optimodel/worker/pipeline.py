@@ -119,13 +119,8 @@ class Pipeline:
             return
         from .evidence import quality
 
-        known = set(head(source.folder))
-        for step in self.job.steps:
-            known |= (
-                {str(label) for row in self.shop.shelf.rows(step.fine_tune.data) for label in row.labels}
-                if step.fine_tune
-                else set()
-            )
+        learnt = (row for step in self.job.steps if step.fine_tune for row in self.shop.shelf.rows(step.fine_tune.data))
+        known = {*head(source.folder), *(str(label) for row in learnt for label in row.labels)}
         for name in self._judged_on():
             quality.check(self.shop.shelf.rows(name), sorted(known), name)
 

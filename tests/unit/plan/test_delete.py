@@ -31,6 +31,10 @@ def finalizers(w: World) -> list[str]:
     return w.get(MODEL)["metadata"].get("finalizers", [])
 
 
+def cleanups(w: World) -> list[str]:
+    return [n for n in w.names("Job") if "cleanup" in n]
+
+
 def test_retain_has_no_finalizer_and_nothing_to_do() -> None:
     w = leaving("Retain")
     assert finalizers(w) == []
@@ -64,16 +68,12 @@ def test_an_artifact_of_two_that_go_together_goes_unless_one_retains_it() -> Non
     w = leaving("Delete")
     other(w, "Retain")
     w.step()
-    assert finalizers(w) == [] and not [n for n in w.names("Job") if "cleanup" in n]
+    assert finalizers(w) == [] and not cleanups(w)
     assert "ArtifactsRetained" in w.events
     w = leaving("Delete")
     other(w, "Delete")
     w.step()
-    assert [n for n in w.names("Job") if "cleanup" in n]
-
-
-def cleanups(w: World) -> list[str]:
-    return [n for n in w.names("Job") if "cleanup" in n]
+    assert cleanups(w)
 
 
 def test_a_model_that_comes_to_name_the_bytes_stops_the_cleaner() -> None:
@@ -84,6 +84,37 @@ def test_a_model_that_comes_to_name_the_bytes_stops_the_cleaner() -> None:
     w.step()
     assert not cleanups(w) and finalizers(w) == []
     assert "ArtifactsRetained" in w.events
+
+
+def test_the_cleaner_begins_anew_with_what_is_still_nobody_elses() -> None:
+    w = leaving("Delete")
+    [mine] = w.names("ModelRevision")
+    second = copy.deepcopy(w.get("ModelRevision", mine))
+    second["metadata"] |= {"name": "m-second", "uid": "second"}
+    second["spec"]["hash"] = "second"
+    second["status"]["artifact"]["digest"] = "sha256:bb"
+    w.put(second)
+    w.step()
+    (name,) = cleanups(w)
+    assert "sha256:aa" in str(w.get("Job", name)) and "sha256:bb" in str(w.get("Job", name))
+    sharer = copy.deepcopy(w.get("ModelRevision", mine))
+    sharer["metadata"] = {"name": "o-1", "namespace": "a", "labels": {}}
+    w.put({**sharer, "spec": sharer["spec"] | {"model": "o"}})
+    w.step()
+    assert not cleanups(w), "the one that would take too much goes first"
+    w.step()
+    (name,) = cleanups(w)
+    assert "sha256:aa" not in str(w.get("Job", name)) and "sha256:bb" in str(w.get("Job", name))
+
+
+def test_whoever_thinks_better_of_delete_stops_the_cleaner() -> None:
+    w = leaving("Delete")
+    w.step()
+    model = w.get(MODEL)
+    model["spec"]["artifacts"]["deletionPolicy"] = "Retain"
+    w.put(model)
+    w.step()
+    assert not cleanups(w) and finalizers(w) == []
 
 
 def test_what_a_revision_without_a_result_left_is_told() -> None:
@@ -116,11 +147,11 @@ def test_equal_bytes_in_another_store_are_another_models() -> None:
     w = leaving("Delete")
     other(w, "Retain", "s3://models/team-b")
     w.step()
-    assert [n for n in w.names("Job") if "cleanup" in n]
+    assert cleanups(w)
     w = leaving("Delete")
     other(w, "Retain", "s3://models/team-a/")
     w.step()
-    assert not [n for n in w.names("Job") if "cleanup" in n], "the same place, written otherwise"
+    assert not cleanups(w), "the same place, written otherwise"
 
 
 def test_a_terminating_namespace_lets_go_at_once() -> None:

@@ -133,10 +133,14 @@ def check_folder(folder: Path, task: Task, *, headless: bool = False) -> dict[st
 
 
 def head(folder: Path) -> list[str]:
-    """Names of the labels that the folder's head gives; empty without a head for labels."""
+    """Names of the labels that the folder's head gives, as transformers reads them; empty without a head for labels."""
     config = read_json(folder / "config.json")
-    made_for = str((config.get("architectures") or [""])[0])
-    return [str(name) for name in config.get("id2label", {}).values()] if made_for.endswith("Classification") else []
+    if not str((config.get("architectures") or [""])[0]).endswith("Classification"):
+        return []
+    named, count = config.get("id2label"), config.get("num_labels")
+    if isinstance(named, dict):
+        return [str(name) for name in named.values()]
+    return [f"LABEL_{number}" for number in range(count if isinstance(count, int) else 2)]
 
 
 def safe_name(name: Any) -> str:
@@ -160,7 +164,10 @@ def _check_head(config: Mapping[str, Any], task: Task, headless: bool) -> None:
         )
     if task not in LABELLED:
         return
-    if config.get("problem_type") not in (None, "single_label_classification") or len(config.get("id2label", "..")) < 2:
+    if (
+        config.get("problem_type") not in (None, "single_label_classification")
+        or len(config.get("id2label") or "..") < 2
+    ):
         raise Failure(
             "UnsupportedArchitecture", "Only single-label classification over two or more labels is supported."
         )
