@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,12 +32,10 @@ class StepEntry(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True)
     notes: str = ""
 
 
-def _baselines(source: str, steps: Mapping[str, StepEntry], published: Container[str]) -> list[str]:
-    """Exports of an intermediate that others were compared with: nothing reads or serves them. None while another step reads it."""
+def _baselines(source: str, steps: Mapping[str, StepEntry]) -> list[str]:
+    """Exports of an intermediate that others were compared with. None while another kind of step reads it."""
     readers = [e for e in steps.values() if e.input == source]
-    read = {e.input for e in steps.values()}
-    idle = all(e.type == "Export" and e.output not in read and e.output not in published for e in readers)
-    return sorted({e.output for e in readers}) if idle else []
+    return sorted({e.output for e in readers}) if all(e.type == "Export" for e in readers) else []
 
 
 class Store:
@@ -226,7 +224,7 @@ class Store:
             gone.append(digest)
             for source in {e.input for e in made.values()}:
                 made_of_source = any(e.output == source for e in steps.values())
-                left = _baselines(source, steps, published) or ([source] if made_of_source else [])
+                left = _baselines(source, steps) or ([source] if made_of_source else [])
                 pending += [each for each in left if each not in pending]
         return gone
 

@@ -107,7 +107,7 @@ def _not_yet(s: Snapshot, f: Facts, hash: str, failure: Failure | None) -> Said:
     if r is not None and r.stable and (r.phase != "Retaining" or r.candidate == hash):
         reason = "Paused" if r.phase == "Paused" else "RolloutInProgress"
         text = f"{r.phase}: {r.message or f'revision {r.candidate} has {r.weight} %'}"
-        held = None if f.seen.get(r.candidate, Seen()).endpoints else serve.failure(s, r.candidate)
+        held = serve.failure(s, r.candidate)
         return "False", reason, f"{text}; {held.reason}: {held.message}" if held else text
     if f.work.queued:
         return "False", "Queued", f.work.queued

@@ -192,8 +192,11 @@ def test_removal_takes_what_a_result_was_compared_with(store, folder, tmp_path):
     (folder / "model.onnx").write_text("the source's own export")
     plain = store.publish(folder).digest
     store.remember("plain", StepEntry("Export", source, plain))
+    (folder / "model.onnx").write_text("exported with other settings")
+    other = store.publish(folder).digest
+    store.remember("other", StepEntry("Export", found[0], other))
     gone = store.remove([found[-1]])
-    assert sorted(gone) == sorted({*found, plain})
+    assert sorted(gone) == sorted({*found, plain, other})
     assert [p for p in (tmp_path / "store" / "team-a").rglob("*") if p.is_file()] == []
 
 
@@ -208,6 +211,12 @@ def test_removal_keeps_what_others_are_compared_with(store, folder, tmp_path):
     assert set(store.remove([one[-1]])) == {one[-1], one[2]}
     assert store.exists(one[0]) and store.exists(one[1]), "the sibling's baseline"
     assert set(store.remove([sibling])) == {sibling, one[0], one[1]}
+    begun = trained(store, folder, tmp_path, "sha256:" + "c" * 64, "three")
+    (other / "model.onnx").write_text("a student on its way")
+    student = store.publish(other).digest
+    store.remember("begun", StepEntry("Distill", begun[0], student))
+    assert set(store.remove([begun[-1]])) == {begun[-1], begun[2]}
+    assert all(map(store.exists, (begun[0], begun[1], student))), "another model's Job goes on from it"
     served = trained(store, folder, tmp_path, "sha256:" + "b" * 64, "two")
     store.mark_published(served[1])
     assert set(store.remove([served[-1]])) == {served[-1], served[2]}

@@ -78,6 +78,16 @@ def test_a_pod_that_waits_longer_than_the_job_may_take_still_says_for_what() -> 
     assert w.condition("Stalled", "True", "Timeout"), "it ran, and not fast enough"
 
 
+def test_a_deadline_is_not_blamed_on_what_failed_before() -> None:
+    w = World()
+    w.settle()
+    w.end_job(Result("Failed", "BucketNotFound", "try this"), code=11)
+    w.pass_time(61)
+    (second,) = (name for name in w.names("Job") if name.endswith("-a2"))
+    out_of_time(w, second)
+    assert w.condition("Stalled", "True", "Timeout")
+
+
 def test_a_worker_that_was_told_to_stop_is_tried_again_however_often() -> None:
     w = World()
     w.settle()
