@@ -98,7 +98,7 @@ lint: setup ## Check style, types and the arrows between rooms
 BENCH ?= 200 1000
 ROUNDS ?= 1
 SEEDS ?= 5
-.PHONY: bench-operator bench-floor bench-optimize bench-tools bench-auto bench-decoder test-perf
+.PHONY: bench-operator bench-floor bench-optimize bench-headline bench-tools bench-auto bench-decoder test-perf
 bench-operator: setup ## Time BENCH objects at once on the operator and on a client without logic, ROUNDS times in turn, then a restart
 	@set -e; for n in $(BENCH); do PYTHONPATH=operator:. .venv/bin/python -m tests.perf.bench both $$n --rounds $(ROUNDS); done
 
@@ -110,6 +110,9 @@ bench-decoder: setup ## Quantize SmolLM2-135M by each method and hold it against
 
 bench-optimize: setup ## Compress MiniLM-L6 on TREC-6 by each technique alone and together, SEEDS times; an hour, and goes on when stopped
 	@PYTHONPATH=operator:.:$$($(PYTHON) -m devcluster.sites worker) .venv/bin/python -m tests.perf.optimize --seeds $(SEEDS) $(OPTIMIZE)
+
+bench-headline: setup cluster-up images ## The same in the cluster, by the library's recipes, each seed served and asked; an hour, and goes on when stopped
+	@PYTHONPATH=operator:.:$$($(PYTHON) -m devcluster.sites worker) .venv/bin/python -m tests.perf.headline --seeds $(SEEDS)
 
 bench-tools: setup ## Compare with optimum-onnx and Olive on MiniLM-L6, each in an environment of its own; an hour, and goes on when stopped
 	@PYTHONPATH=operator:.:$$($(PYTHON) -m devcluster.sites worker) .venv/bin/python -m tests.perf.tools $(COMPARE)

@@ -14,7 +14,7 @@ PARTS = [{"name": "train", "percent": 60}, {"name": "validation", "percent": 20}
 TRAINING = {"epochs": 6, "learningRate": "0.003", "batchSize": 16, "maxLength": 16}
 TAG = {"name": "tag", "type": "FineTune", "fineTune": {"data": "words/train", "training": TRAINING}}
 EXPORT = {"name": "graph", "type": "Export"}
-JOBS = {"resources": {"requests": {"cpu": "200m", "memory": "512Mi"}, "limits": {"memory": "3Gi"}}}
+JOBS = {"resources": {"requests": {"cpu": "200m", "memory": "512Mi"}, "limits": {"cpu": "1", "memory": "3Gi"}}}
 TRAINED_S = 600
 
 
@@ -53,6 +53,8 @@ async def test_two_processes_train_and_the_search_completes_the_recipe(house: ki
     pods = house.pods("tagger", "optimize")
     assert job["spec"]["completionMode"] == "Indexed"
     assert sorted(p["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"] for p in pods) == ["0", "1"]
+    logs = [house.kubectl("logs", p["metadata"]["name"], "-n", house.namespace) for p in pods]
+    assert all(", 1 CPUs" in log for log in logs), "each computes with as many threads as its limit allows"
     assert {s["name"]: s["state"] for s in om["status"]["steps"]}["tag"] == "Done"
     assert {g["name"]: g["verdict"] for g in om["status"]["gates"]} == {"kept": "Pass", "size": "Pass"}, om["status"][
         "search"

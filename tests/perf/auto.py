@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import msgspec
 import numpy as np
 from devcluster.paths import CACHE
 from tests import inputs
@@ -56,10 +57,10 @@ class Made:
 
 
 class Jobs:
-    """Jobs on the fine-tuned model, in `work`."""
+    """Jobs on the fine-tuned model, in `work`, held to one floor."""
 
-    def __init__(self, work: Path, source: Path) -> None:
-        self.work, self.source = work, source
+    def __init__(self, work: Path, source: Path, floor: Gate) -> None:
+        self.work, self.source, self.floor = work, source, floor
         (work / "store").mkdir(exist_ok=True)
 
     def run(self, name: str, steps: Sequence[Step], auto: Auto | None = None) -> Made:
@@ -74,7 +75,7 @@ class Jobs:
             artifacts=Artifacts(s3=S3(f"file://{self.work}/store")),
             steps=tuple(steps),
             auto=auto,
-            gates=(FLOOR,),
+            gates=(self.floor,),
             data=(Dataset("questions", s3=S3(f"file://{self.work}/questions/rows.jsonl"), split=SPLIT),),
             shapes=SHAPES,
         )
@@ -130,11 +131,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--objectives", nargs="*", default=["Latency", "Size"], choices=["Latency", "Size"])
     parser.add_argument("--prune", nargs="*", default=["Layers"], help="what auto.prune allows")
+    parser.add_argument(
+        "--max-drop", default=FLOOR.max_drop, help="the floor: accuracy that may be lost, with 95 %% confidence"
+    )
     parser.add_argument("--work", type=Path, default=CACHE / "bench-optimize")
     asked = parser.parse_args()
     optimize.write_questions(asked.work)
     shop = optimize.Workshop(asked.work, 1, "test")
-    jobs = Jobs(asked.work, shop.make((compressions.adapt(0),)))
+    floor = msgspec.structs.replace(FLOOR, max_drop=asked.max_drop)
+    jobs = Jobs(asked.work, shop.make((compressions.adapt(0),)), floor)
     ours = {
         f"auto, {o}": jobs.run(f"auto-{o}-{'-'.join(asked.prune)}", (EXPORT,), searched(o, asked.prune))
         for o in asked.objectives

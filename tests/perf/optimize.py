@@ -153,9 +153,9 @@ def row(name: str, bytes: int, whole: int, q: Quality, s: Speed) -> str:
     return f"| {name} | {size} | {fast} | {loss} |"
 
 
-def verdict(bytes: int, whole: int, base: float, q: Quality, s: Speed) -> list[str]:
+def verdict(size: float, whole: float, base: float, q: Quality, s: Speed) -> list[str]:
     """The headline's bars, one a line."""
-    found = (1 - bytes / whole, s.speedup, 1 - q.drop / base, 1 - q.high / base)
+    found = (1 - size / whole, s.speedup, 1 - q.drop / base, 1 - q.high / base)
     lines = zip(BARS.items(), found, strict=True)
     return [f"{what}: {value:.3f}, wanted {bar}: {'met' if value >= bar else 'MISSED'}" for (what, bar), value in lines]
 

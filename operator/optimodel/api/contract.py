@@ -20,6 +20,8 @@ from .struct import Struct
 
 JOB_ENV = "OPTIMODEL_JOB"
 PULL_ENV = "OPTIMODEL_PULL"
+MILLICPUS_ENV = "OPTIMODEL_MILLICPUS"
+"""Thousandths of CPUs that the worker's container may use: its limit, or else all of the node."""
 PROGRESS_PORT = 8080
 PROGRESS_PATH = "/progress"
 TERMINATION_LIMIT = 4096

@@ -11,6 +11,7 @@ from ..api.durations import seconds
 from .pod import CONTAINER_SECURITY, Volumes, customize, pod_spec, s3_credentials, source_credentials
 
 WORKER_RESOURCES = {"requests": {"cpu": "500m", "memory": "2Gi"}, "limits": {"memory": "6Gi"}}
+_WORKER_CPUS = {"resource": "limits.cpu", "divisor": "1m"}
 CLEANUP_RESOURCES = {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}}
 
 FREED = [{"name": "MALLOC_MMAP_THRESHOLD_", "value": "1048576"}]
@@ -87,6 +88,7 @@ def _worker(
 ) -> dict[str, Any]:
     env = [
         {"name": contract.JOB_ENV, "value": contract.encode(job)},
+        {"name": contract.MILLICPUS_ENV, "valueFrom": {"resourceFieldRef": _WORKER_CPUS}},
         {"name": "HOME", "value": contract.WORK_MOUNT},
         *source_credentials(job.source),
         *s3_credentials("store", job.artifacts.s3),

@@ -6,21 +6,14 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
-_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
+from optimodel.api import contract
 
 
 def cpus() -> int:
-    """CPUs this process may use: the affinity mask, bounded by the cgroup's limit; at least 1."""
-    count = len(os.sched_getaffinity(0))
-    try:
-        quota, period = _CPU_MAX.read_text().split()[:2]
-        if quota != "max":
-            count = min(count, max(1, int(quota) // int(period)))
-    except (OSError, ValueError):
-        pass
-    return max(1, count)
+    """CPUs this process may use, at least 1: whole ones of the container's limit, which the Job hands over, in the affinity mask."""
+    count, limit = len(os.sched_getaffinity(0)), os.environ.get(contract.MILLICPUS_ENV, "")
+    return max(1, min(count, int(limit) // 1000)) if limit.isdigit() else count
 
 
 def on_terminate(action: Callable[[], int]) -> None:
