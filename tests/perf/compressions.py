@@ -19,6 +19,8 @@ TOGETHER = (
     *LIBRARY,
     "2 layers, int8",
     "2 layers, int8, vocabulary trimmed",
+    "3 layers, FFN 25 %, int8",
+    "3 layers, FFN 25 %, int8, vocabulary trimmed",
 )
 """What is held against the headline's bars."""
 EXPORT = Step("graph", "Export")
@@ -43,11 +45,8 @@ def recipes(seed: int) -> dict[str, tuple[Step, ...]]:
         "3 of 6 layers, distilled": (distil((), seed), EXPORT),
         "3 of 6 layers, from labels alone": (distil((), seed, soft="0", hidden="0"), EXPORT),
     }
-    smaller = distil((3, 5), seed)
-    combined = (
-        (smaller, EXPORT, INT8),
-        (smaller, vocabulary(), EXPORT, INT8),
-    )
+    smaller, thinner = (distil((3, 5), seed),), (distil((), seed), ffn("0.25", seed))
+    combined = ((*before, *words, EXPORT, INT8) for before in (smaller, thinner) for words in ((), (vocabulary(),)))
     ours = alone | dict(zip(TOGETHER[len(LIBRARY) :], combined, strict=True))
     return {name: (adapt(seed), *steps) for name, steps in ours.items()} | {name: named(name, seed) for name in LIBRARY}
 
