@@ -240,6 +240,15 @@ REFUSED: dict[str, tuple[Callable[[], Object], list[str]]] = {
         ["write a decimal in quotes"],
     ),
     "timeout without a unit": (lambda: model(optimization__timeout="2 hours"), ['such as "30s", "5m" or "1h30m"']),
+    "attempts of no time": (lambda: model(optimization__timeout="0s"), ["spec.optimization.timeout", "above zero"]),
+    "a search of no time": (
+        lambda: model(optimization__auto={"validation": "eval", "timeout": "0h0m"}),
+        ["spec.optimization.auto.timeout", "above zero"],
+    ),
+    "a deadline of no time": (
+        lambda: model(rollout__progressDeadline="0m0s"),
+        ["spec.rollout.progressDeadline", "above zero"],
+    ),
     "address of another store": (lambda: model(source__s3__url="https://bucket/x"), ["write s3://bucket/prefix"]),
     "address that climbs": (lambda: model(source__s3__url="s3://bucket/../x"), ['without ".."']),
     "endpoint with credentials": (
@@ -331,6 +340,13 @@ def test_a_recipe_may_leave_texts_open(cluster: Cluster) -> None:
         == (spec["steps"][0]["fineTune"]["training"])
     )
     assert spec["gates"] == [bar]
+
+
+def test_old_pods_need_not_drain_and_a_stage_may_pass_at_once(cluster: Cluster) -> None:
+    document = canary(5)
+    document["spec"]["rollout"] |= {"drain": "0s"}
+    document["spec"]["rollout"]["steps"][0]["minDuration"] = "0s"
+    cluster.accepted(document)
 
 
 def test_defaults_appear(cluster: Cluster) -> None:

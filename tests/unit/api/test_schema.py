@@ -195,6 +195,27 @@ def test_no_spec_of_200_kb_can_pass() -> None:
     assert largest(schema("optimizedmodels")["properties"]["spec"]) < 200_000
 
 
+def durations(text: str) -> set[str]:
+    """Fields of an OptimizedModel's spec that take a duration, where this one passes every rule."""
+    found = set()
+    for path, node in walk(schema("optimizedmodels")["properties"]["spec"], "spec"):
+        rules = [rule["rule"] for rule in node.get("x-kubernetes-validations", ()) if "matches" in rule["rule"]]
+        patterns = [node.get("pattern", ""), *(word for rule in rules for word in MATCHES.findall(rule))]
+        if any("[smh]" in word or "}s)" in word for word in patterns) and all(re.search(w, text) for w in patterns):
+            found.add(path)
+    return found
+
+
+MATCHES = re.compile(r'self\.matches\("([^"]+)"\)')
+
+
+def test_a_duration_may_be_zero_where_zero_means_at_once() -> None:
+    at_once = {"spec.rollout.steps[].minDuration", "spec.rollout.drain"}
+    needed = {"spec.optimization.timeout", "spec.optimization.auto.timeout", "spec.rollout.progressDeadline"}
+    assert durations("10s") == durations("1h30m") == at_once | needed
+    assert durations("0s") == durations("0h0m") == at_once
+
+
 PARAMETER = "|[$][(][a-z0-9]([-a-z0-9]*[a-z0-9])?[)]"
 
 
