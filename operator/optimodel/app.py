@@ -14,7 +14,7 @@ import kopf
 import uvloop
 
 from . import handlers
-from .adapters import inference, progress
+from .adapters import complaints, inference, progress
 from .adapters.kinds import WATCHED
 from .adapters.kube import Kube
 from .adapters.polling import PodHttp, Poller
@@ -30,9 +30,9 @@ from .machinery.metrics import Metrics
 from .machinery.queue import WorkQueue, work
 from .machinery.store import Store
 from .machinery.sweep import Sweeper
-from .plan.types import Platform, ProbeResult, ProbeTarget, ProgressTarget
+from .plan.types import ComplaintTarget, Platform, ProbeResult, ProbeTarget, ProgressTarget
 from .settings import Settings
-from .snapshot import PROBE, PROGRESS
+from .snapshot import COMPLAINT, PROBE, PROGRESS
 from .writer import Writer
 
 log = logging.getLogger("optimodel")
@@ -50,7 +50,7 @@ def patience(error: BaseException) -> float | None:
 class Polls:
     """The pollers behind the controller's one wish per reconcile."""
 
-    def __init__(self, http: PodHttp, router: Router, queue: WorkQueue[Key]) -> None:
+    def __init__(self, http: PodHttp, kube: Kube, router: Router, queue: WorkQueue[Key]) -> None:
         def learnt(kind: str) -> Any:
             def tell(key: Key, uid: str, result: object) -> None:
                 if router.learn(kind, uid, result) and result is not None:
@@ -58,14 +58,16 @@ class Polls:
 
             return tell
 
-        asker, reader = inference.Inference(http), progress.Pages(http)
+        asker, reader, listener = inference.Inference(http), progress.Pages(http), complaints.Complaints(kube)
         self.probes: Poller[ProbeTarget, ProbeResult] = Poller(asker.ask, inference.pause, learnt(PROBE), 16)
         self.pages: Poller[ProgressTarget, Progress] = Poller(reader.ask, progress.pause, learnt(PROGRESS), 4)
+        self.complaints: Poller[ComplaintTarget, str] = Poller(listener.ask, complaints.pause, learnt(COMPLAINT), 2)
 
-    def want(self, key: Key, probes: Any, pages: Any) -> None:
+    def want(self, key: Key, probes: Any, pages: Any, podless: Any) -> None:
         """From now on poll exactly these for this object."""
         self.probes.want(key, tuple(probes))
         self.pages.want(key, tuple(pages))
+        self.complaints.want(key, tuple(podless))
 
 
 class Reconciler(Protocol):
@@ -118,7 +120,7 @@ class App:
             self.store, self.kube, [kind.kind for kind in WATCHED], self.router.changed, self.router.all,
             self.settings.sweep_interval,
         )  # fmt: skip
-        polls = Polls(http, self.router, self.queue)
+        polls = Polls(http, self.kube, self.router, self.queue)
         recorder = Recorder(self.kube, FIELD_MANAGER)
         writer = Writer(self.kube, self.store, recorder.record, self.queue.add)
         self._controller = self._build(self.store, writer, polls, self.settings.platform)
@@ -132,6 +134,7 @@ class App:
             recorder.run(),
             polls.probes.run(),
             polls.pages.run(),
+            polls.complaints.run(),
             self._work(sweeper),
         ]
         self._tasks = [asyncio.create_task(each) for each in background]

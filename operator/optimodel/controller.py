@@ -12,7 +12,7 @@ import msgspec
 from . import snapshot
 from .machinery.store import Store
 from .plan.decide import decide
-from .plan.types import Plan, Platform, ProbeTarget, ProgressTarget
+from .plan.types import ComplaintTarget, Plan, Platform, ProbeTarget, ProgressTarget
 
 log = logging.getLogger(__name__)
 
@@ -31,9 +31,15 @@ class Writes(Protocol):
 
 
 class Polls(Protocol):
-    """Asks pods what the API server does not know."""
+    """Asks for what no watch tells."""
 
-    def want(self, key: Key, probes: Sequence[ProbeTarget], progress: Sequence[ProgressTarget]) -> None:
+    def want(
+        self,
+        key: Key,
+        probes: Sequence[ProbeTarget],
+        progress: Sequence[ProgressTarget],
+        complaints: Sequence[ComplaintTarget],
+    ) -> None:
         """From now on poll exactly these for this object."""
 
 
@@ -63,9 +69,9 @@ class Controller:
             log.error("%s/%s does not fit this version of the operator: %s", *key, e)
             return None
         if seen is None:
-            self._polls.want(key, (), ())
+            self._polls.want(key, (), (), ())
             return None
         plan = decide(seen)
         await self._writer.write(key, plan)
-        self._polls.want(key, plan.probes, plan.progress)
+        self._polls.want(key, plan.probes, plan.progress, plan.complaints)
         return plan.requeue_after

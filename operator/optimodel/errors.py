@@ -5,7 +5,7 @@ ApiError
 ├── Conflict         another writer was first, or a precondition does not hold
 │   └── Taken        the name belongs to an object that is not ours
 ├── Invalid          the server refuses the content; only other content helps
-├── Forbidden        RBAC, quota or admission refuses
+├── Forbidden        RBAC, quota or admission refuses, whatever status an admission rule gives
 │   └── Terminating  the namespace is going away: stop quietly
 ├── TooMany          asked to slow down; `retry_after` says for how long
 └── Transient        no answer, or a server error; the same request may succeed later

@@ -19,11 +19,14 @@ TERMINATING = "Terminating"
 MISSING = "Missing"
 """Fact by kind: this cluster does not have it."""
 REFUSED = "Refused"
-"""Fact by the object's uid: writes of its last plan that the API server refused."""
+"""Fact by the object's uid: writes of its last plan that the API server refused, each a `Refused`."""
 PROBE = "Probe"
 """Fact by pod uid: `ProbeResult`."""
 PROGRESS = "Progress"
 """Fact by pod uid: `Progress`."""
+
+COMPLAINT = "Complaint"
+"""Fact by uid of a Job: why its controller makes no pod, in the API server's words."""
 
 
 def by_hostname(kind: str, obj: Obj) -> Iterable[Hashable]:
@@ -56,7 +59,7 @@ def take(store: Store, namespace: str, name: str, platform: Platform, now: datet
     def owned(kind: str) -> tuple[Obj, ...]:
         return tuple(store.owned(kind, namespace, name))
 
-    pods = owned("Pod")
+    pods, jobs = owned("Pod"), owned("Job")
     uids = [p["metadata"]["uid"] for p in pods]
     return Snapshot(
         now=now,
@@ -67,7 +70,7 @@ def take(store: Store, namespace: str, name: str, platform: Platform, now: datet
         recipe=_recipe(store, namespace, spec),
         platform=platform,
         revisions=tuple(_revision(r) for r in owned("ModelRevision")),
-        jobs=owned("Job"),
+        jobs=jobs,
         pods=pods,
         deployments=owned("Deployment"),
         services=owned("Service"),
@@ -77,6 +80,7 @@ def take(store: Store, namespace: str, name: str, platform: Platform, now: datet
         network_policies=owned("NetworkPolicy"),
         probes={u: found for u in uids if (found := store.fact(PROBE, u)) is not None},
         progress={u: found for u in uids if (found := store.fact(PROGRESS, u)) is not None},
+        complaints={u: said for j in jobs if (said := store.fact(COMPLAINT, u := j["metadata"]["uid"]))},
         refused=store.fact(REFUSED, meta.uid) or (),
         namespace_terminating=bool(store.fact(TERMINATING, namespace)),
         digests_in_use=_in_use(store, namespace, name) if meta.deleting else frozenset(),

@@ -10,7 +10,7 @@ from .api import names
 from .differ import digest, holds, merge_diff
 from .errors import ApiError, Conflict, Forbidden, Invalid, NotFound, Taken, Terminating
 from .machinery.store import Obj, Store, version_of
-from .plan.types import Manifest, Plan, Ref
+from .plan.types import Manifest, Plan, Ref, Refused
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +18,9 @@ MODEL = "OptimizedModel"
 TERMINATING = "Terminating"
 """Fact by namespace name: a write was refused because the namespace is going."""
 REFUSED = "Refused"
-"""Fact by the owner's uid: what the API server refused when its last plan was carried out, one line each."""
+"""Fact by the owner's uid: what the API server refused when its last plan was carried out, each a `Refused`."""
+WORDS = 500
+"""Characters of a refusal that are told."""
 _REMEMBERED = 50_000
 
 
@@ -78,14 +80,13 @@ class Writer:
             self._wrote(key)
 
     async def _execute(self, owner: Obj, plan: Plan) -> None:
-        refused: list[ApiError] = []
-        uid = owner["metadata"]["uid"]
+        refused: list[tuple[Refused, ApiError]] = []
         present = tuple(owner["metadata"].get("finalizers") or ())
         if plan.finalizers is not None and set(plan.finalizers) - set(present):
             owner = await self._finalize(owner, plan.finalizers)
         for manifest in plan.handover:
             self._keep(manifest["kind"], await self._api.apply(manifest, manager=names.HANDOVER_MANAGER))
-        unmade = {m["metadata"]["name"] for m in plan.apply if not await self._try_apply(m, uid, refused)}
+        unmade = {m["metadata"]["name"] for m in plan.apply if not await self._try_apply(m, owner, refused)}
         for name, status in sorted(plan.revision_status.items()):
             revision = self._store.get("ModelRevision", owner["metadata"]["namespace"], name)
             if revision is not None:
@@ -93,7 +94,7 @@ class Writer:
         if plan.status is not None:
             await self._status(self._current(owner), plan.status)
         for manifest in plan.routes:
-            await self._try_apply(manifest, uid, refused)
+            await self._try_apply(manifest, owner, refused)
         self._remember(owner, refused)
         for ref in plan.delete:
             await self._delete(ref)
@@ -103,29 +104,31 @@ class Writer:
         if plan.finalizers is not None and set(present) - set(plan.finalizers):
             await self._finalize(self._current(owner), plan.finalizers)
         if refused:
-            raise refused[0]
+            raise refused[0][1]
 
     def _current(self, owner: Obj) -> Obj:
         meta = owner["metadata"]
         return self._store.get(owner["kind"], meta.get("namespace", ""), meta["name"]) or owner
 
-    def _remember(self, owner: Obj, refused: list[ApiError]) -> None:
+    def _remember(self, owner: Obj, refused: list[tuple[Refused, ApiError]]) -> None:
         """Keep what was refused; when that is news, the status has to tell it."""
         meta = owner["metadata"]
-        if self._store.set_fact(REFUSED, meta["uid"], tuple(str(error)[:500] for error in refused) or None):
+        if self._store.set_fact(REFUSED, meta["uid"], tuple(told for told, _ in refused) or None):
             self._changed.add((meta["namespace"], meta["name"]))
 
-    async def _try_apply(self, manifest: Manifest, uid: str, refused: list[ApiError]) -> bool:
+    async def _try_apply(self, manifest: Manifest, owner: Obj, refused: list[tuple[Refused, ApiError]]) -> bool:
         """Apply, and keep what refuses it. Whether it is made."""
-        namespace = manifest["metadata"].get("namespace", "")
+        kind, meta, asks = manifest["kind"], manifest["metadata"], owner["metadata"]
+        namespace = meta.get("namespace", "")
         try:
-            if await self._apply(manifest, uid):
+            if await self._apply(manifest, asks["uid"]):
                 self._store.set_fact(TERMINATING, namespace, None)
         except Terminating:
             self._store.set_fact(TERMINATING, namespace, True)
             return False
         except (Invalid, Forbidden, NotFound, Taken) as error:
-            refused.append(error)
+            content, generation = isinstance(error, Invalid), asks.get("generation", 0)
+            refused.append((Refused(kind, meta["name"], str(error)[:WORDS], content, generation), error))
             return False
         return True
 

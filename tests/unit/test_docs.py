@@ -38,6 +38,8 @@ FOREIGN = frozenset(
         "ErrImageNeverPull",
         "ErrImagePull",
         "FailureTarget",
+        "FailedCreate",
+        "ReplicaFailure",
         "AutoModel",
         "AutoModelForImageClassification",
         "AutoModelForSequenceClassification",

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from optimodel.api import names
-from optimodel.errors import Conflict, Forbidden, Taken
+from optimodel.errors import ApiError, Conflict, Forbidden, Invalid, Taken
 from optimodel.machinery.store import Store
-from optimodel.plan.types import Event, Plan
+from optimodel.plan.types import Event, Plan, Refused
 from optimodel.writer import MODEL, REFUSED, Writer
 
 LABELS = names.labels("m", "optimize", "abc")
@@ -82,7 +82,9 @@ async def test_the_objects_of_another_model_are_left_alone() -> None:
     with pytest.raises(Taken, match="belongs to OptimizedModel other: rename"):
         await writer.write(("a", "m"), Plan(apply=(ours,)))
     assert cluster.applied == []
-    assert store.fact(REFUSED, "m") == ("Service m belongs to OptimizedModel other: rename one of the two",)
+    assert store.fact(REFUSED, "m") == (
+        Refused("Service", "m", "Service m belongs to OptimizedModel other: rename one of the two"),
+    )
 
 
 async def test_the_making_of_what_was_refused_is_not_told() -> None:
@@ -91,6 +93,23 @@ async def test_the_making_of_what_was_refused_is_not_told() -> None:
     with pytest.raises(Forbidden):
         await writer.write(("a", "m"), Plan(apply=(JOB,), events=told))
     assert events == ["Promoted"]
+
+
+@pytest.mark.parametrize(("error", "content"), [(Invalid("x" * 5000, 422), True), (Forbidden("x" * 5000, 403), False)])
+async def test_whether_a_refusal_is_about_the_content_is_kept_with_the_generation_that_asked(
+    error: ApiError, content: bool
+) -> None:
+    class Strict(Empty):
+        async def apply(self, manifest: Any, force: bool = True, manager: str = names.FIELD_MANAGER) -> Any:
+            raise error
+
+    store = Store({"owner": lambda kind, obj: []})
+    writer, _ = started(store, Strict())
+    meta = {"name": "m", "namespace": "a", "uid": "m", "resourceVersion": "2", "generation": 7}
+    store.put(MODEL, {"kind": MODEL, "metadata": meta})
+    with pytest.raises(type(error)):
+        await writer.write(("a", "m"), Plan(apply=(JOB,)))
+    assert store.fact(REFUSED, "m") == (Refused("Job", "m-abc-a1", "x" * 500, content, 7),)
 
 
 async def test_only_a_refusal_that_is_over_asks_for_another_look() -> None:

@@ -7,6 +7,7 @@ session, because its generated layer costs several times the request itself.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypedDict, TypeVar
 from urllib.parse import quote
@@ -29,6 +30,11 @@ _APPLY = "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"
 _PAGE = 500
 _READ_SECONDS = 30.0
+
+_ADMISSION = re.compile(
+    r"admission webhook \"[^\"]+\" denied the request|ValidatingAdmissionPolicy '[^']+' with binding"
+)
+"""How the API server introduces what an admission rule says. The rule chooses the status, often that of bad content."""
 
 T = TypeVar("T")
 
@@ -75,7 +81,7 @@ def failure(status: int, body: bytes, headers: Mapping[str, str]) -> ApiError:
         ending = "NamespaceTerminating" in causes or "because it is being terminated" in message
         return Terminating(message, status) if ending else Forbidden(message, status)
     if status in (400, 413, 422):
-        return Invalid(message, status)
+        return (Forbidden if _ADMISSION.search(message) else Invalid)(message, status)
     found = {401: Forbidden, 404: NotFound, 405: NotFound, 409: Conflict, 410: Conflict}.get(status)
     return found(message, status) if found else Transient(message, status)
 
@@ -174,6 +180,12 @@ class Kube:
         if uid:
             body["preconditions"] = {"uid": uid}
         return await self._write("delete", kind, "DELETE", KINDS[kind].path(namespace, quote(name)), body)
+
+    async def events(self, namespace: str, uid: str, reason: str) -> list[Obj]:
+        """Events of one reason about an object."""
+        about = quote(f"involvedObject.uid={uid},reason={reason}")
+        path = f"{EVENT.path(namespace)}?limit={_PAGE}&fieldSelector={about}"
+        return list(_parsed(_decode, path, await self._send("GET", path)).get("items") or ())
 
     async def create_event(self, namespace: str, event: Obj) -> Obj:
         """POST an Event."""

@@ -19,10 +19,10 @@ LIMIT = 16 * 1024
 
 
 class Target(Protocol):
-    """Something to poll on behalf of a pod."""
+    """Something to poll; `uid` is of the object that the answer is about."""
 
     @property
-    def pod_uid(self) -> str: ...
+    def uid(self) -> str: ...
 
 
 T = TypeVar("T", bound=Target)
@@ -43,8 +43,8 @@ class _Watch(Generic[T]):
 class Poller(Generic[T, R]):
     """Polls what is wanted. `ask` raises `Unknown` without an answer;
     `pause` is the seconds until the next question after a
-    result (None = after no answer), or None to stop; `learnt` is told (key, pod uid, result),
-    and (key, pod uid, None) when nobody wants it any more."""
+    result (None = after no answer), or None to stop; `learnt` is told (key, uid, result),
+    and (key, uid, None) when nobody wants it any more."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class Poller(Generic[T, R]):
         if not targets and not old:
             return
         known = old or {}
-        new = {target.pod_uid: target for target in targets}
+        new = {target.uid: target for target in targets}
         for uid in [uid for uid, watch in known.items() if new.get(uid) != watch.target]:
             self._drop(known.pop(uid))
             if uid not in new:
@@ -92,17 +92,17 @@ class Poller(Generic[T, R]):
             try:
                 result = await self._ask(watch.target)
             except Unknown as error:
-                log.debug("%s: %s", watch.target.pod_uid, error)
+                log.debug("%s: %s", watch.target.uid, error)
             except asyncio.CancelledError:
                 task = asyncio.current_task()
                 if task is not None and task.cancelling():
                     raise
             except Exception:
-                log.exception("poll of pod %s", watch.target.pod_uid)
+                log.exception("poll of %s", watch.target.uid)
             if watch.dropped:
                 continue
             if result is not None:
-                self._learnt(key, watch.target.pod_uid, result)
+                self._learnt(key, watch.target.uid, result)
             pause = self._pause(result)
             if pause is not None:
                 watch.timer = asyncio.get_running_loop().call_later(pause, self._due.put_nowait, (key, watch))

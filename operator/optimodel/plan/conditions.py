@@ -10,7 +10,7 @@ from ..api import names
 from ..api.conditions import Condition, ConditionStatus
 from ..api.status import Failure
 from ..rollout import Decision, Seen
-from . import serve, traffic
+from . import serve, traffic, writes
 from .optimize import Work
 from .revise import Target
 from .types import Snapshot
@@ -65,8 +65,8 @@ def _ready(s: Snapshot, f: Facts, failure: Failure | None) -> Said:
             return "False", "NoReadyPods", f"revision {hash} has no ready pod"
         if f.decision.weights and not _routed(s, f):
             return "False", "RouteNotAccepted", "the gateway has not accepted the routes"
-        if s.refused:
-            return _write_refused(s)
+        if told := _write_refused(s):
+            return told
         if f.replacing:
             return _replacing(f, failure)
         return "True", "Serving", f"revision {hash} takes all traffic and has answered"
@@ -89,15 +89,18 @@ def _replacing(f: Facts, failure: Failure | None) -> Said:
     return "False", "ReplacingPods", f.replacing
 
 
-def _write_refused(s: Snapshot) -> Said:
-    return "False", "WriteRefused", f"the API server refused: {s.refused[0]}. It is tried again."
+def _write_refused(s: Snapshot) -> Said | None:
+    if found := writes.invalid(s):
+        return "False", found.reason, found.message
+    words = writes.awaited(s)
+    return ("False", "WriteRefused", f"the API server refused: {words[0]}. It is tried again.") if words else None
 
 
 def _not_yet(s: Snapshot, f: Facts, hash: str, failure: Failure | None) -> Said:
     if f.work.failure:
         return "False", f.work.failure.reason, f.work.failure.message
-    if s.refused:
-        return _write_refused(s)
+    if told := _write_refused(s):
+        return told
     if s.spec.suspend:
         return "False", "Suspended", "spec.suspend is true"
     if hash in f.decision.failed_revisions:
@@ -204,6 +207,8 @@ def _abnormal(s: Snapshot, f: Facts, failure: Failure | None) -> Iterator[tuple[
         yield c.STALLED, "True", f.refusal.reason, f.refusal.message
     elif f.work.terminal and f.work.failure:
         yield c.STALLED, "True", f.work.failure.reason, f.work.failure.message
+    elif found := writes.invalid(s):
+        yield c.STALLED, "True", found.reason, found.message
     elif f.decision.stalled:
         said = f"{failure.reason}: {failure.message}" if failure else f.decision.stalled[1]
         yield c.STALLED, "True", f.decision.stalled[0], said
@@ -215,8 +220,8 @@ def _abnormal(s: Snapshot, f: Facts, failure: Failure | None) -> Iterator[tuple[
     if f.target and f.target.hash in f.decision.failed_revisions:
         reason, text = f.decision.rolled_back or _before(s, c.ROLLED_BACK)
         yield c.ROLLED_BACK, "True", reason, text
-    if s.refused:
-        yield c.DEGRADED, "True", "WriteRefused", f"the API server refused: {'; '.join(s.refused)}"
+    if words := writes.awaited(s):
+        yield c.DEGRADED, "True", "WriteRefused", f"the API server refused: {'; '.join(words)}"
     elif f.decision.stable and not f.seen.get(f.decision.stable, Seen()).endpoints:
         yield c.DEGRADED, "True", "NoReadyPods", f"stable revision {f.decision.stable} has no ready pod"
     limit = f.work.revision.artifact.max_batch_size if f.work.revision.artifact else 0

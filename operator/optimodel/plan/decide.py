@@ -11,7 +11,7 @@ from ..api.status import ModelRevisionStatus
 from ..api.struct import plain
 from ..resources import pod as parts
 from ..resources.revision import model_revision
-from . import fence, finalize, report, serve, traffic
+from . import fence, finalize, report, serve, traffic, writes
 from .conditions import Facts
 from .optimize import Work, optimize, told
 from .revise import Target, asked, target
@@ -72,10 +72,11 @@ def _plan(s: Snapshot, f: Facts) -> Plan:
         status=status,
         routes=traffic.wanted_routes(s, decision),
         delete=(*work.delete, *traffic.surplus(s), *serving.delete, *_history(s, f), *fence.surplus(s)),
-        events=(*(Event(e.type, e.reason, e.message) for e in decision.events), *work.events),
+        events=(*(Event(e.type, e.reason, e.message) for e in decision.events), *work.events, *writes.news(s)),
         finalizers=finalize.wanted(s),
         probes=serving.probes,
         progress=work.progress,
+        complaints=work.complaints,
         requeue_after=_soonest((work.requeue_after, decision.requeue_after, _look_again(f.refusal))),
     )
 

@@ -17,11 +17,11 @@ from ..api.status import Attempt, Failure, ModelRevisionStatus
 from ..recipes import identity
 from ..resources import job as jobs
 from ..resources import pod as parts
-from . import attempts, pods, work
+from . import attempts, pods, work, writes
 from .attempts import Turn
 from .revise import Target
 from .segments import story
-from .types import Event, Manifest, ProgressTarget, Ref, Snapshot
+from .types import ComplaintTarget, Event, Manifest, ProgressTarget, Ref, Snapshot
 
 AGAIN_LIMIT = 3
 """Attempts after failures of our own making, before a person is asked."""
@@ -40,6 +40,7 @@ class Work:
     write: ModelRevisionStatus | None = None
     delete: tuple[Ref, ...] = ()
     progress: tuple[ProgressTarget, ...] = ()
+    complaints: tuple[ComplaintTarget, ...] = ()
     steps: tuple[StepProgress, ...] = ()
     failure: Failure | None = None
     """Why it does not get on, if so."""
@@ -123,12 +124,16 @@ def _run(s: Snapshot, known: ModelRevisionStatus, turn: Turn, evaluation: str) -
     attempt = turn.attempt
     name = names.job(s.meta.name, attempt.revision, attempt.job_hash, attempt.number)
     job = next((j for j in s.jobs if j["metadata"]["name"] == name), None)
-    state = work.read(job, s.pods, s.now)
+    state = work.read(job, s.pods, s.now, s.complaints.get(job["metadata"]["uid"], "") if job else "")
     delete = _others(s, keep=name, turn=turn)
     if state.state == "Absent":
         steps = s.status.steps if turn.number else ()
         if lacking := _image_lacking(s, turn):
             return Work(known, attempt, steps=steps, failure=lacking)
+        if refused := writes.invalid_job(s, name):
+            return _fail(
+                s, known, turn, work.JobState("Failed", refused.reason, refused.message, refused.component, cure="Spec")
+            )
         manifest = _job(s, turn, known, name, evaluation)
         begun = Event("Normal", "OptimizationStarted", f"Job {name} optimizes revision {attempt.revision}", name)
         return Work(known, attempt, apply=(manifest,), delete=delete, steps=steps, events=(begun,))
@@ -152,10 +157,15 @@ def _run(s: Snapshot, known: ModelRevisionStatus, turn: Turn, evaluation: str) -
         attempt,
         delete=delete,
         progress=targets,
+        complaints=_complaints(job) if state.reason == "PodNotCreated" else (),
         steps=_steps(s, turn, page) or s.status.steps,
         failure=failure,
         requeue_after=soon,
     )
+
+
+def _complaints(job: Manifest | None) -> tuple[ComplaintTarget, ...]:
+    return (ComplaintTarget(job["metadata"]["uid"], job["metadata"]["namespace"]),) if job else ()
 
 
 def _steps(s: Snapshot, turn: Turn, now: tuple[StepProgress, ...]) -> tuple[StepProgress, ...]:

@@ -18,6 +18,9 @@ _KEY = re.compile(r"couldn't find key (\S+) in Secret \S+?/(\S+)")
 _EXTENDED = re.compile(r"Insufficient ([\w.-]+/[\w.-]*\w)")
 _CLAIM = re.compile(r'persistentvolumeclaim "([^"]+)" not found')
 
+_TRIED = re.compile(r'^(\(combined from similar events\): )?(Error creating: )?(pods "[^"]*" is forbidden: )?')
+"""How a controller begins to tell it: the name of a pod is made anew for each."""
+
 
 @dataclass(frozen=True)
 class Trouble:
@@ -29,6 +32,11 @@ class Trouble:
     container: str = ""
     exit_code: int | None = None
     text: str = ""
+
+
+def not_let_in(said: str) -> str:
+    """What the API server says to pods that a controller asks for, without what is another at each try."""
+    return _TRIED.sub("", said.strip())[:400].rstrip(".")
 
 
 def uid(pod: Manifest) -> str:

@@ -8,7 +8,7 @@ from ..api.conditions import Condition
 from ..api.contract import Figures, StepProgress
 from ..api.status import Failure, OptimizedModelStatus, Phase, RevisionSummary
 from ..rollout import Seen
-from . import serve
+from . import serve, writes
 from .conditions import MESSAGE, Facts, conditions
 from .optimize import stamp
 from .types import Revision, Snapshot
@@ -52,7 +52,7 @@ def status(s: Snapshot, f: Facts) -> OptimizedModelStatus:
 def _failure(s: Snapshot, f: Facts) -> Failure | None:
     """What went wrong last. It keeps its time while it stays the same, and goes once this generation serves or wants another
     revision."""
-    found = f.work.failure
+    found = f.work.failure or writes.invalid(s)
     if found is None and f.decision.rollout and f.target and f.decision.rollout.candidate == f.target.hash:
         found = serve.failure(s, f.target.hash)
     if found is None and f.replacing:

@@ -210,7 +210,7 @@ def failure(s: Snapshot, hash: str) -> Failure | None:
     """Why the pods of a revision do not come up, in terms of what to do."""
     found = pods.trouble(p for p in serving_pods(s, hash) if not pods.is_ready(p))
     if found is None:
-        return _refused_answer(s, hash)
+        return _not_created(s, hash) or _refused_answer(s, hash)
     if found.container == "pull" and found.exit_code:
         reason, message = _pull_reason(found.text)
         return Failure("pull", reason, message, found.pod, found.exit_code)
@@ -233,6 +233,17 @@ def _reason(log: str) -> str:
     """The line of Triton's log that says why, else its end."""
     lines = [line for line in log.splitlines() if "failed to load" in line or "UNAVAILABLE" in line]
     return _STAMP.sub("", lines[0] if lines else log.strip()[-500:])[:500]
+
+
+def _not_created(s: Snapshot, hash: str) -> Failure | None:
+    """What the API server says to pods of a revision that it does not let in."""
+    for d in s.deployments:
+        told = (x for x in d.get("status", {}).get("conditions", []) if x["type"] == "ReplicaFailure")
+        said = next((x.get("message", "") for x in told if x["status"] == "True"), "") if _hash(d) == hash else ""
+        if said:
+            text = f"revision {hash} lacks pods, the API server says: {pods.not_let_in(said)}. Mend that; they are then made."
+            return Failure("pod", "PodNotCreated", text)
+    return None
 
 
 def _refused_answer(s: Snapshot, hash: str) -> Failure | None:

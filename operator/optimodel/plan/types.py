@@ -41,7 +41,7 @@ class Event:
 class ProbeTarget:
     """A Triton pod that is to answer one real inference: `url` is its base address, the golden answer comes from the artifact."""
 
-    pod_uid: str
+    uid: str
     url: str
     model: str
     golden_text: str
@@ -57,8 +57,16 @@ class ProbeTarget:
 class ProgressTarget:
     """A worker pod whose progress page is of interest."""
 
-    pod_uid: str
+    uid: str
     url: str
+
+
+@dataclass(frozen=True)
+class ComplaintTarget:
+    """A Job that gets no pod: what its controller complains of is of interest."""
+
+    uid: str
+    namespace: str
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,19 @@ class ProbeResult:
 
     ok: bool
     message: str = ""
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A write of the last plan that the API server refused, in its words."""
+
+    kind: str
+    name: str
+    words: str
+    content: bool = False
+    """It never takes this content, whatever becomes of the cluster."""
+    generation: int = 0
+    """Generation of the OptimizedModel that asked for it."""
 
 
 @dataclass(frozen=True)
@@ -134,8 +155,9 @@ class Snapshot:
     """By pod uid."""
     progress: Mapping[str, Progress] = field(default_factory=dict)
     """By pod uid."""
-    refused: tuple[str, ...] = ()
-    """Writes of the last plan that the API server refused, in its words."""
+    complaints: Mapping[str, str] = field(default_factory=dict)
+    """By uid of a Job: why its controller makes no pod."""
+    refused: tuple[Refused, ...] = ()
     namespace_terminating: bool = False
     digests_in_use: frozenset[str] = frozenset()
     """Artifact digests that ModelRevisions of other models of the namespace name."""
@@ -161,4 +183,5 @@ class Plan:
     finalizers: tuple[str, ...] | None = None
     probes: tuple[ProbeTarget, ...] = ()
     progress: tuple[ProgressTarget, ...] = ()
+    complaints: tuple[ComplaintTarget, ...] = ()
     requeue_after: float | None = None

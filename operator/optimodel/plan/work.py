@@ -41,8 +41,8 @@ class JobState:
     result: Result | None = None
 
 
-def read(job: Manifest | None, all_pods: Iterable[Manifest], now: datetime) -> JobState:
-    """The state of an optimization Job; `all_pods` may hold pods of others."""
+def read(job: Manifest | None, all_pods: Iterable[Manifest], now: datetime, complaint: str = "") -> JobState:
+    """The state of an optimization Job; `all_pods` may hold pods of others, `complaint` is what keeps it from having any."""
     if job is None:
         return JobState("Absent")
     name = job["metadata"]["name"]
@@ -64,12 +64,17 @@ def read(job: Manifest | None, all_pods: Iterable[Manifest], now: datetime) -> J
         and "startTime" in job.get("status", {})
         and now - datetime.fromisoformat(job["status"]["startTime"]) > PODLESS
     ):
-        text = f"Job {name} has no pod: a quota or an admission rule refuses it. See kubectl describe job {name}."
-        return JobState("Waiting", "PodNotCreated", text, "pod")
+        return JobState("Waiting", "PodNotCreated", _podless(name, complaint), "pod")
     held = pods.trouble(p for p in mine if p.get("status", {}).get("phase") == "Pending")
     if held:
         return JobState("Waiting", held.reason, held.message, "pod", held.pod)
     return JobState("Running")
+
+
+def _podless(name: str, complaint: str) -> str:
+    if not complaint:
+        return f"Job {name} has no pod: a quota or an admission rule refuses it. See kubectl describe job {name}."
+    return f"Job {name} has no pod, the API server says: {pods.not_let_in(complaint)}. Mend that; the pod is then made by itself."
 
 
 def _queued(job: Manifest) -> str:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from optimodel.api.contract import GateResult, Progress, Result, StepProgress
-from optimodel.snapshot import MODEL, PROGRESS
+from optimodel.snapshot import PROGRESS
 
 from .world import SPEC, World, result
 
@@ -223,15 +223,6 @@ def test_the_reason_goes_when_it_is_over() -> None:
     assert "lastFailure" not in w.status
 
 
-def test_a_refused_write_is_told_in_the_servers_words() -> None:
-    w = World()
-    w.store.set_fact(
-        "Refused", w.get("OptimizedModel")["metadata"]["uid"], ("jobs.batch is forbidden: exceeded quota",)
-    )
-    w.settle()
-    assert w.condition("Degraded", "True", "WriteRefused") and "exceeded quota" in w.message("Degraded")
-
-
 def test_a_missed_gate_is_measured_again_when_asked_even_after_another_revision() -> None:
     w = World()
     w.settle()
@@ -249,17 +240,6 @@ def test_a_missed_gate_is_measured_again_when_asked_even_after_another_revision(
     w.end_job(result())
     w.start_pods()
     assert w.condition("Ready")
-
-
-def test_ready_is_not_said_while_one_of_its_objects_is_refused() -> None:
-    w = World()
-    w.serve()
-    assert w.condition("Ready")
-    w.store.set_fact(
-        "Refused", w.get(MODEL)["metadata"]["uid"], ("Service m exists and does not belong to this object",)
-    )
-    w.settle()
-    assert w.condition("Ready", "False", "WriteRefused") and "Service m exists" in w.message()
 
 
 def test_pods_that_crash_at_first_are_told_under_ready() -> None:

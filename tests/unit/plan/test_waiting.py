@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from optimodel.api.contract import Progress, Result, StepProgress
-from optimodel.snapshot import PROGRESS
+from optimodel.plan.types import ComplaintTarget
+from optimodel.snapshot import COMPLAINT, PROGRESS
 
 from .world import World, result
 
@@ -143,3 +144,14 @@ def test_a_job_without_a_pod_says_so() -> None:
     assert again is not None and again < 25, "no event tells that nothing happens"
     w.pass_time(15)
     assert w.condition("Ready", "False", "PodNotCreated") and "quota" in w.message()
+    uid = w.get("Job", w.names("Job")[0])["metadata"]["uid"]
+    assert w.step().complaints == (ComplaintTarget(uid, "a"),)
+    for tried in ("x7k2p", "9qv4d"):
+        said = f'(combined from similar events): Error creating: pods "m-1-{tried}" is forbidden: exceeded quota: team'
+        w.store.set_fact(COMPLAINT, uid, said)
+        told = len(w.written)
+        w.settle()
+        assert "the API server says: exceeded quota: team. Mend" in w.message() and not w.condition("Stalled")
+    assert len(w.written) == told, "another pod's name is no news"
+    w.pod("p", {"job-name": w.names("Job")[0], "optimodel.dev/model": "m"}, "worker", {"running": {}}, phase="Running")
+    assert w.step().complaints == () and w.condition("Ready", "False", "Optimizing")

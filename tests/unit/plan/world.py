@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,8 +13,8 @@ from optimodel.api import names
 from optimodel.api.contract import Artifact, Figures, Golden, Result, StepProgress
 from optimodel.machinery.store import Store
 from optimodel.plan.decide import decide
-from optimodel.plan.types import Plan, Platform, ProbeResult
-from optimodel.snapshot import MODEL, PROBE, by_digest, by_hostname, take
+from optimodel.plan.types import Manifest, Plan, Platform, ProbeResult, Refused
+from optimodel.snapshot import MODEL, PROBE, REFUSED, by_digest, by_hostname, take
 
 PLATFORM = Platform("worker:1", "operator:1")
 RUNTIME = {"image": "triton:1"}
@@ -59,6 +60,9 @@ class World:
         self.written: list[dict[str, Any]] = []
         self.events: list[str] = []
         self.platform = PLATFORM
+        self.refuses: Callable[[Manifest], tuple[str, bool] | None] = lambda manifest: None
+        """What the API server says to an apply, if it refuses, and whether that is about the content."""
+        self.refused = 0
         if runtime is not None:
             self.set_runtime(runtime)
         self.put(
@@ -119,8 +123,9 @@ class World:
         seen = take(self.store, "a", "m", self.platform, self.now)
         assert seen is not None
         plan = decide(seen)
-        for manifest in plan.apply:
-            self._apply(manifest)
+        refused = [told for manifest in plan.apply if (told := self._try_apply(manifest))]
+        self.store.set_fact(REFUSED, seen.meta.uid, tuple(refused) or None)
+        self.refused += len(refused)
         if dies:
             return plan
         for name, status in plan.revision_status.items():
@@ -150,6 +155,14 @@ class World:
             pod = self.get("Pod", name)
             if labels.items() <= pod["metadata"]["labels"].items():
                 self.store.remove("Pod", pod)
+
+    def _try_apply(self, manifest: dict[str, Any]) -> Refused | None:
+        said = self.refuses(manifest)
+        if said is None:
+            self._apply(manifest)
+            return None
+        generation = self.get(MODEL)["metadata"]["generation"]
+        return Refused(manifest["kind"], manifest["metadata"]["name"], *said, generation)
 
     def _apply(self, manifest: dict[str, Any]) -> None:
         meta = manifest["metadata"]

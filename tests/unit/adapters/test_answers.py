@@ -1,0 +1,48 @@
+"""What an answer of the API server means: whose words they are decides what helps."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from optimodel.adapters.kube import failure
+from optimodel.errors import ApiError, Forbidden, Invalid, Terminating, Transient
+
+FIELD = {
+    "reason": "FieldValueInvalid",
+    "message": "must be less",
+    "field": "spec.template.spec.containers[0].resources",
+}
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "details", "kind"),
+    [
+        (422, 'Job.batch "m" is invalid: spec.template: Invalid value', {"causes": [FIELD]}, Invalid),
+        (400, "Job in version v1 cannot be handled as a Job: quantities must match", {}, Invalid),
+        (413, "Request entity too large: limit is 3145728", {}, Invalid),
+        (403, 'jobs.batch "m" is forbidden: exceeded quota: team', {}, Forbidden),
+        (
+            422,
+            'admission webhook "policy.example" denied the request: spec.template: no',
+            {"causes": [FIELD]},
+            Forbidden,
+        ),
+        (400, 'admission webhook "policy.example" denied the request without explanation', {}, Forbidden),
+        (
+            422,
+            "jobs.batch \"m\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no",
+            {},
+            Forbidden,
+        ),
+        (403, "no", {"causes": [{"reason": "NamespaceTerminating"}]}, Terminating),
+        (500, "etcdserver: request timed out", {}, Transient),
+    ],
+)
+def test_only_what_no_rule_of_the_cluster_refuses_is_bad_content(
+    status: int, message: str, details: dict[str, Any], kind: type[ApiError]
+) -> None:
+    found = failure(status, json.dumps({"message": message, "details": details}).encode(), {})
+    assert type(found) is kind and str(found) == message and found.status == status
