@@ -136,3 +136,5 @@ class ModelRevisionStatus(Struct, frozen=True):
     search: SearchResult | None = None
     steps: tuple[StepProgress, ...] = ()
     report: str = ""
+    remade: int = 0
+    """How often in a row the artifact went from the store and was made again unasked."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 import msgspec
 
@@ -13,6 +14,19 @@ from ..recipes import identity
 from .revise import Target
 from .segments import Segment, segments
 from .types import Manifest, Snapshot
+
+FIRST_DELAY_S = 60
+LAST_DELAY_S = 1800
+
+
+def delay(number: int) -> int:
+    """Seconds before what the world may mend is tried again, after so many tries."""
+    return int(min(FIRST_DELAY_S * 2 ** (number - 1), LAST_DELAY_S))
+
+
+def stamp(moment: datetime) -> str:
+    """RFC 3339 with milliseconds, UTC."""
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 @dataclass(frozen=True)

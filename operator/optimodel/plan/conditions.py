@@ -10,7 +10,7 @@ from ..api import names
 from ..api.conditions import Condition, ConditionStatus
 from ..api.status import Failure
 from ..rollout import Decision, Seen
-from . import serve, traffic, writes
+from . import losses, serve, traffic, writes
 from .optimize import Work
 from .revise import Target
 from .types import Snapshot
@@ -114,6 +114,8 @@ def _not_yet(s: Snapshot, f: Facts, hash: str, failure: Failure | None) -> Said:
         return "False", reason, f"{text}; {held.reason}: {held.message}" if held else text
     if f.work.queued:
         return "False", "Queued", f.work.queued
+    if f.work.lost:
+        return "False", losses.MISSING, _remade(f)
     if not f.work.deployable:
         return "False", "Optimizing", f"revision {hash}: {_progress(f)}"
     if failure:
@@ -137,7 +139,7 @@ def _source(f: Facts) -> Said:
 
 
 def _optimized(s: Snapshot, f: Facts) -> Said:
-    if f.work.revision.artifact is not None or f.work.deployable:
+    if (f.work.revision.artifact is not None and not f.work.lost) or f.work.deployable:
         return _found(f)
     if f.work.failure:
         return "False", f.work.failure.reason, f.work.failure.message
@@ -147,6 +149,8 @@ def _optimized(s: Snapshot, f: Facts) -> Said:
         return "False", "Queued", f.work.queued
     if s.spec.suspend:
         return "False", "Suspended", "no Job runs while spec.suspend is true"
+    if f.work.lost:
+        return "False", losses.MISSING, _remade(f)
     return "False", "Optimizing", _progress(f)
 
 
@@ -163,6 +167,10 @@ def _progress(f: Facts) -> str:
         if step.state not in ("Done", "Cached"):
             return f"step {step.name} ({number} of {len(f.work.steps)}) is {step.state.lower()}"
     return "its Job is about to start" if not f.work.steps else "its steps are done"
+
+
+def _remade(f: Facts) -> str:
+    return f"the artifact went from the store and is made again: {_progress(f)}"
 
 
 def _quality_passed(f: Facts) -> Said:

@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..api import names
-from ..api.status import ModelRevisionStatus
+from ..api.status import Failure, ModelRevisionStatus
 from ..api.struct import plain
 from ..resources import pod as parts
 from ..resources.revision import model_revision
-from . import fence, finalize, report, serve, traffic, writes
+from . import fence, finalize, losses, report, serve, traffic, writes
 from .conditions import Facts
 from .optimize import Work, optimize, told
 from .revise import Target, asked, target
@@ -27,36 +27,38 @@ def decide(s: Snapshot) -> Plan:
     s = asked(s, wanted)
     refusal = refuse(s, wanted)
     action = traffic.action(s)
-    retry = _retries(s, wanted, action)
-    work = _work(s, wanted, refusal, retry=retry)
+    gone = _gone(s, wanted)
+    retry = _retries(s, wanted, action, gone)
+    work = _work(s, wanted, refusal, retry=retry, gone=gone)
     handled = action if retry else s.status.handled_action
     deployable = work.deployable and refusal is None and not s.spec.suspend
     seen = serve.observe(s)
-    decision = traffic.decide(s, seen, wanted if refusal is None else None, deployable=deployable, handled=handled)
+    asks = wanted if refusal is None else None
+    decision = traffic.decide(s, seen, asks, deployable=deployable, lost=work.lost, handled=handled)
     return _plan(s, Facts(refusal, wanted, work, decision, seen))
 
 
-def _retries(s: Snapshot, wanted: Target | None, action: str) -> bool:
+def _retries(s: Snapshot, wanted: Target | None, action: str, gone: Failure | None) -> bool:
     """Whether a person asks for another attempt at optimizing this revision. (Retrying a rollout is the machine's.)"""
     if wanted is None or action == s.status.handled_action or action.split()[:2] != ["retry", wanted.hash]:
         return False
     last = s.status.attempt
     waits = last is not None and last.revision == wanted.hash and bool(last.failed or last.retry_at)
     judged = wanted.revision.status.phase if wanted.revision else ""
-    return waits or judged == "Rejected" or (judged == "Optimized" and _bytes_are_gone(s, wanted.hash))
+    return waits or judged == "Rejected" or (judged == "Optimized" and gone is not None)
 
 
-def _bytes_are_gone(s: Snapshot, hash: str) -> bool:
-    """Whether the artifact of a revision went from the store after it was published."""
-    found = serve.failure(s, hash)
-    return found is not None and found.reason == "ArtifactMissing"
+def _gone(s: Snapshot, wanted: Target | None) -> Failure | None:
+    """What the pods say, if the wanted revision's artifact went from the store after it was published."""
+    found = serve.failure(s, wanted.hash) if wanted else None
+    return found if found and found.reason == losses.MISSING else None
 
 
-def _work(s: Snapshot, wanted: Target | None, refusal: Refusal | None, *, retry: bool) -> Work:
+def _work(s: Snapshot, wanted: Target | None, refusal: Refusal | None, *, retry: bool, gone: Failure | None) -> Work:
     if wanted is None or refusal is not None:
         known = wanted.revision.status if wanted and wanted.revision else ModelRevisionStatus()
         return Work(known, s.status.attempt, steps=told(s, wanted))
-    return optimize(s, wanted, retry=retry)
+    return optimize(s, wanted, retry=retry, gone=gone)
 
 
 def _plan(s: Snapshot, f: Facts) -> Plan:

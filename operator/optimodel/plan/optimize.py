@@ -17,16 +17,14 @@ from ..api.status import Attempt, Failure, ModelRevisionStatus
 from ..recipes import identity
 from ..resources import job as jobs
 from ..resources import pod as parts
-from . import attempts, pods, work, writes
-from .attempts import Turn
+from . import attempts, losses, pods, work, writes
+from .attempts import Turn, stamp
 from .revise import Target
 from .segments import story
 from .types import ComplaintTarget, Event, Manifest, ProgressTarget, Ref, Snapshot
 
 AGAIN_LIMIT = 3
 """Attempts after failures of our own making, before a person is asked."""
-FIRST_DELAY_S = 60
-LAST_DELAY_S = 1800
 
 
 @dataclass(frozen=True)
@@ -55,18 +53,44 @@ class Work:
         """Optimized, and every gate passed."""
         return self.revision.phase == "Optimized"
 
+    @property
+    def lost(self) -> bool:
+        """Its artifact went from the store and is made again."""
+        return losses.is_marked(self.revision)
 
-def optimize(s: Snapshot, target: Target, *, retry: bool) -> Work:
-    """Plans the work on the target. `retry` = a person asked for another attempt."""
+
+def optimize(s: Snapshot, target: Target, *, retry: bool, gone: Failure | None = None) -> Work:
+    """Plans the work on the target. `retry` = a person asked for another attempt; `gone` = its pods do not find its artifact."""
     known = target.revision.status if target.revision else ModelRevisionStatus()
     evaluation = identity.evaluation_hash(s.spec.optimization.gates, s.spec.data, s.spec.optimization.target.shapes)
     if retry and known.phase != "Pending":
-        anew = known.phase == "Optimized"  # so its bytes are gone
-        known = msgspec.structs.replace(known, phase="Pending", evaluation="")
-        return dataclasses.replace(_try(s, target, known, evaluation, retry=True, anew=anew), write=known)
-    if known.phase != "Pending" and known.evaluation == evaluation:
+        return _anew(s, target, known, evaluation)
+    if known.phase == "Pending" or known.evaluation != evaluation:
+        return _try(s, target, known, evaluation, retry=retry)
+    loss = losses.read(s, known, target.hash, gone)
+    if loss is None:
         return _done(s, target, known)
-    return _try(s, target, known, evaluation, retry=retry)
+    if loss.wait == 0:
+        return _anew(s, target, known, evaluation, loss)
+    told = dataclasses.replace(_done(s, target, known), failure=loss.failure, terminal=loss.wait is None)
+    return dataclasses.replace(told, requeue_after=loss.wait)
+
+
+def _anew(
+    s: Snapshot, target: Target, known: ModelRevisionStatus, evaluation: str, loss: losses.Loss | None = None
+) -> Work:
+    """Another attempt at a revision that is judged: its gates were missed, or its bytes are gone and nothing of it counts."""
+    anew = known.phase == "Optimized"
+    conditions = losses.marked(s, known) if anew else known.conditions
+    remade = loss.times if loss else 0
+    known = msgspec.structs.replace(known, phase="Pending", evaluation="", remade=remade, conditions=conditions)
+    found = _try(s, target, known, evaluation, retry=True, anew=anew)
+    if loss:
+        text = (
+            f"the artifact of revision {target.hash} went from the store and is made again ({remade} of {losses.LIMIT})"
+        )
+        found = dataclasses.replace(found, events=(Event("Warning", losses.MISSING, text), *found.events))
+    return dataclasses.replace(found, write=known)
 
 
 def _try(
@@ -255,6 +279,7 @@ def _finish(s: Snapshot, known: ModelRevisionStatus, turn: Turn, state: work.Job
         search=result.search,
         steps=steps,
         report=result.report,
+        remade=known.remade,
     )
     event = Event("Normal", done, said) if passed else Event("Warning", result.reason, result.message[:500])
     failure = None if passed else _rejection(found)
@@ -269,7 +294,7 @@ def _fail(s: Snapshot, known: ModelRevisionStatus, turn: Turn, state: work.JobSt
     if state.cure == "Spec" or (state.cure == "Again" and attempt.number >= AGAIN_LIMIT):
         ended = msgspec.structs.replace(attempt, failed=True)
         return Work(known, ended, steps=steps, failure=failure, terminal=True, events=(event,))
-    delay = min(FIRST_DELAY_S * 2 ** (attempt.number - 1), LAST_DELAY_S) if state.cure == "World" else 5
+    delay = attempts.delay(attempt.number) if state.cure == "World" else 5
     waiting = msgspec.structs.replace(attempt, retry_at=stamp(s.now + timedelta(seconds=delay)))
     return Work(known, waiting, steps=steps, failure=failure, events=(event,), requeue_after=delay)
 
@@ -322,8 +347,3 @@ def ref(obj: Manifest) -> Ref:
     """Reference to a live object, guarded by its uid."""
     m = obj["metadata"]
     return Ref(obj["apiVersion"], obj["kind"], m.get("namespace", ""), m["name"], m["uid"])
-
-
-def stamp(moment: datetime) -> str:
-    """RFC 3339 with milliseconds, UTC."""
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

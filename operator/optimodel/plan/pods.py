@@ -32,6 +32,8 @@ class Trouble:
     container: str = ""
     exit_code: int | None = None
     text: str = ""
+    ended: str = ""
+    """When the container ended; RFC 3339."""
 
 
 def not_let_in(said: str) -> str:
@@ -106,12 +108,12 @@ def _troubles(pod: Manifest) -> Iterator[Trouble]:
 
 
 def _exited(pod: str, container: str, last: Mapping[str, Any]) -> Trouble:
-    code, text = int(last.get("exitCode", 1)), str(last.get("message", ""))
+    code, text, ended = int(last.get("exitCode", 1)), str(last.get("message", "")), str(last.get("finishedAt") or "")
     if last.get("reason") == "OOMKilled":
         message = f"container {container} ran out of memory. Raise its memory limit."
-        return Trouble("OutOfMemory", message, pod, container, code, text)
+        return Trouble("OutOfMemory", message, pod, container, code, text, ended)
     said = "was killed" if code == KILLED else f"ended with code {code}"
-    return Trouble("ContainerFailed", f"container {container} {said}", pod, container, code, text)
+    return Trouble("ContainerFailed", f"container {container} {said}", pod, container, code, text, ended)
 
 
 def _unschedulable(pod: str, message: str) -> Trouble:

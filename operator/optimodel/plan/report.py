@@ -9,8 +9,8 @@ from ..api.contract import Figures, StepProgress
 from ..api.status import Failure, OptimizedModelStatus, Phase, RevisionSummary
 from ..rollout import Seen
 from . import serve, writes
+from .attempts import stamp
 from .conditions import MESSAGE, Facts, conditions
-from .optimize import stamp
 from .types import Revision, Snapshot
 
 SUMMARIES = 64

@@ -213,7 +213,7 @@ def failure(s: Snapshot, hash: str) -> Failure | None:
         return _not_created(s, hash) or _refused_answer(s, hash)
     if found.container == "pull" and found.exit_code:
         reason, message = _pull_reason(found.text)
-        return Failure("pull", reason, message, found.pod, found.exit_code)
+        return Failure("pull", reason, message, found.pod, found.exit_code, found.ended)
     if found.container == "triton" and found.reason == "ContainerFailed":
         text = f"Triton could not load the model: {_reason(found.text)}"
         return Failure("triton", "ModelLoadFailed", text, found.pod, found.exit_code)

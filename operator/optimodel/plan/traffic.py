@@ -20,14 +20,18 @@ from .types import Manifest, Ref, Snapshot
 MAX_ACTION = 512
 
 
-def decide(s: Snapshot, seen: Mapping[str, Seen], target: Target | None, *, deployable: bool, handled: str) -> Decision:
-    """One step of the rollout machine. `seen` is what serves, `handled` is the action already dealt with."""
+def decide(
+    s: Snapshot, seen: Mapping[str, Seen], target: Target | None, *, deployable: bool, lost: bool, handled: str
+) -> Decision:
+    """One step of the rollout machine. `seen` is what serves, `handled` is the action already dealt with; `lost` = the target's
+    artifact went from the store and is made again."""
     stable, rollout = _there(s, seen)
     scaled = s.spec.serving.autoscaling
     fixed = s.spec.serving.replicas if s.spec.serving.replicas is not None else 1
     observed = Observed(
         candidate=target.hash if target else "",
         deployable=deployable,
+        lost=lost,
         stable=stable,
         revisions=seen,
         route=route_state(s),

@@ -107,6 +107,9 @@ def _harmed(t: Tick) -> bool:
 
 def _prepare(t: Tick) -> None:
     s = t.flight
+    if t.observed.lost and t.observed.candidate == s.candidate:
+        t.status = None  # it begins again, with pods and a deadline of its own, once there is something to serve
+        return
     others = sorted(t.observed.revisions.keys() - {s.candidate})
     if s.recreate and others:
         t.set(message=f"waiting until revision {others[0]} is gone")

@@ -41,6 +41,8 @@ class Observed:
     """Hash of this generation's revision; empty = not known yet, then a rollout in flight goes on."""
     deployable: bool
     """That revision is optimized and passed its gates, so it may be started."""
+    lost: bool = False
+    """That revision had started, and what it serves is being made again."""
     stable: str = ""
     """`status.stableRevision`; empty = nothing was ever served."""
     revisions: Mapping[str, Seen] = field(default_factory=dict)

@@ -118,18 +118,21 @@ class World:
         model["metadata"]["annotations"] = {names.ACTION: action}
         self.put(model)
 
-    def step(self, dies: bool = False) -> Plan:
-        """One reconcile: decide and carry out. One that `dies` does so before it writes the status."""
+    def step(self, dies: bool = False, noted: bool = False) -> Plan:
+        """One reconcile: decide and carry out. One that `dies` does so before it writes a status, or with `noted` between that of
+        the revision and its own."""
         seen = take(self.store, "a", "m", self.platform, self.now)
         assert seen is not None
         plan = decide(seen)
         refused = [told for manifest in plan.apply if (told := self._try_apply(manifest))]
         self.store.set_fact(REFUSED, seen.meta.uid, tuple(refused) or None)
         self.refused += len(refused)
-        if dies:
+        if dies and not noted:
             return plan
         for name, status in plan.revision_status.items():
             self.put({**self.get("ModelRevision", name), "status": status})
+        if dies:
+            return plan
         model = self.get(MODEL)
         if plan.status is not None and plan.status != model.get("status"):
             self.written.append(plan.status)
