@@ -213,3 +213,28 @@ def test_a_queue_lets_the_processes_of_a_job_go_and_the_first_is_followed(cluste
     (job,) = of(cluster, "jobs", "peers")
     met = {c["type"]: c.get("reason") for c in job["status"]["conditions"]}
     assert met["SuccessCriteriaMet"] == "SuccessPolicy" and job["spec"]["suspend"] is False
+
+
+def message(cluster: Cluster, name: str, type: str) -> str:
+    return next((c["message"] for c in status(cluster, name).get("conditions", ()) if c["type"] == type), "")
+
+
+def test_what_is_never_taken_stalls_and_pods_that_are_not_let_in_are_explained(cluster: Cluster, start: Start) -> None:
+    create(cluster, "greedy", podTemplate={"resources": {"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}})
+    create(cluster, "orphan", podTemplate={"spec": {"serviceAccountName": "absent"}})
+    start()
+    eventually(lambda: reason(cluster, "greedy", "Stalled") == "SpecInvalid", 30)
+    told = message(cluster, "greedy", "Stalled")
+    assert "must be less than or equal to cpu limit" in told and "podTemplate" in told
+
+    eventually(
+        lambda: 'serviceaccount "absent" not found' in message(cluster, "orphan", "Ready"), 60, "the Job's own words"
+    )
+    assert reason(cluster, "orphan", "Ready") == "PodNotCreated" and not reason(cluster, "orphan", "Stalled")
+    sent = [write for write in cluster.writes().elements() if "jobs/greedy" in write]
+    assert len(sent) == 1 and of(cluster, "jobs", "greedy") == [], sent
+
+    spec = {"spec": {"optimization": {"podTemplate": {"resources": {"requests": {"cpu": "1"}}}}}}
+    cluster.kubectl("patch", "om", "greedy", "--type=merge", "-p", json.dumps(spec))
+    eventually(lambda: len(of(cluster, "jobs", "greedy")) == 1, 30, "a Job of the corrected spec")
+    eventually(lambda: not reason(cluster, "greedy", "Stalled"), 30)

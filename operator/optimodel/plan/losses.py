@@ -38,7 +38,8 @@ def read(s: Snapshot, known: ModelRevisionStatus, hash: str, gone: Failure | Non
         return Loss(gone, 1, 0)
     if gone.time and datetime.fromisoformat(gone.time) <= since:
         return None
-    times = (known.remade if s.now - since < CALM else 0) + 1
+    given_up = (told := c.find(s.status.conditions, c.STALLED)) is not None and told.reason == MISSING
+    times = (known.remade if given_up or s.now - since < CALM else 0) + 1
     if times > LIMIT:
         text = f"It was made again {LIMIT} times and went each time: find out who deletes there, then annotate {names.ACTION}: retry {hash}"
         return Loss(_with(gone, text), times, None)

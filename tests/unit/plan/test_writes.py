@@ -80,6 +80,7 @@ def test_pods_to_serve_with_that_are_never_taken_are_stalled_until_the_spec_chan
     w.end_job(result())
     assert w.condition("Stalled", "True", "SpecInvalid") and w.condition("Ready", "False", "SpecInvalid")
     assert "cpu limit of 1" in w.message("Stalled") and "spec.serving" in w.message("Stalled")
+    assert w.status["lastFailure"]["reason"] == "SpecInvalid" and w.condition("ServingReady", "False", "SpecInvalid")
     assert w.names("Deployment") == [] and w.events.count("SpecInvalid") == 1
     written = w.version
     w.pass_time(300)
