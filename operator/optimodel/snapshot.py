@@ -30,11 +30,17 @@ COMPLAINT = "Complaint"
 
 
 def by_hostname(kind: str, obj: Obj) -> Iterable[Hashable]:
-    """Index: OptimizedModels by (protocol, hostname) of their router."""
-    if kind != MODEL:
+    """Index: OptimizedModels by (protocol, hostname, Gateway) of their router; one that names no hostname takes every HTTP
+    request, ("http", "").
+
+    A wildcard meets no other name: of hostnames that overlap the gateway follows the longer, so each has requests of its own.
+    """
+    router = obj.get("spec", {}).get("rollout", {}).get("router") if kind == MODEL else None
+    if not router:
         return ()
-    router = obj.get("spec", {}).get("rollout", {}).get("router") or {}
-    return [(protocol, name) for protocol, found in (router.get("hostnames") or {}).items() for name in found or ()]
+    named = [(protocol, name) for protocol, found in (router.get("hostnames") or {}).items() for name in found or ()]
+    gateways = {gateway for gateway, _section in _listeners(obj)}
+    return [(*at, gateway) for at in named or [("http", "")] for gateway in gateways]
 
 
 def by_digest(kind: str, obj: Obj) -> Iterable[Hashable]:
@@ -84,7 +90,7 @@ def take(store: Store, namespace: str, name: str, platform: Platform, now: datet
         refused=store.fact(REFUSED, meta.uid) or (),
         namespace_terminating=bool(store.fact(TERMINATING, namespace)),
         digests_in_use=_in_use(store, namespace, name) if meta.deleting else frozenset(),
-        route_conflict=_conflict(store, raw, spec),
+        route_conflict=_conflict(store, raw),
         missing_kinds=frozenset(k for k in ("HTTPRoute", "GRPCRoute") if store.fact(MISSING, k)),
     )
 
@@ -162,20 +168,11 @@ def _place(raw: Obj) -> tuple[str, str]:
     )
 
 
-def _conflict(store: Store, raw: Obj, spec: OptimizedModelSpec) -> str:
-    """An older object with one of our hostnames on one of our Gateways."""
-    router = spec.rollout.router
-    if router is None:
-        return ""
-    ours = _gateways(raw)
+def _conflict(store: Store, raw: Obj) -> str:
+    """An older object with one of our hostnames, or likewise with none, on one of our Gateways."""
     for at in sorted({at for value in by_hostname(MODEL, raw) for at in store.by("hostname", value)}):
         other = store.get(*at)
-        if (
-            other
-            and other["metadata"]["uid"] != raw["metadata"]["uid"]
-            and _age(other) < _age(raw)
-            and ours & _gateways(other)
-        ):
+        if other and _age(other) < _age(raw) and _meet(raw, other):
             return f"{MODEL} {at[1]}/{at[2]}"
     return ""
 
@@ -184,6 +181,17 @@ def _age(raw: Obj) -> tuple[str, str]:
     return raw["metadata"].get("creationTimestamp", ""), raw["metadata"]["uid"]
 
 
-def _gateways(raw: Obj) -> set[tuple[str, str]]:
-    parents = raw["spec"].get("rollout", {}).get("router", {}).get("parentRefs") or []
-    return {(p.get("namespace") or raw["metadata"]["namespace"], p["name"]) for p in parents}
+def _meet(one: Obj, other: Obj) -> bool:
+    """Whether two objects name a listener in common; who names no section means all of the Gateway's."""
+    return any(
+        gateway == theirs and (section == their_section or not (section and their_section))
+        for gateway, section in _listeners(one)
+        for theirs, their_section in _listeners(other)
+    )
+
+
+def _listeners(raw: Obj) -> list[tuple[tuple[str, str], str]]:
+    """Gateway (namespace, name) and section of each parent; "" = every section."""
+    namespace = raw["metadata"]["namespace"]
+    parents = raw["spec"]["rollout"]["router"]["parentRefs"]
+    return [((p.get("namespace") or namespace, p["name"]), p.get("sectionName") or "") for p in parents]

@@ -162,7 +162,7 @@ class Snapshot:
     digests_in_use: frozenset[str] = frozenset()
     """Artifact digests that ModelRevisions of other models of the namespace name."""
     route_conflict: str = ""
-    """`kind/name` of an older object that already claims one of our hostnames on one of our gateways."""
+    """`kind/name` of an older object that already claims one of our hostnames, or like us all, on one of our gateways."""
     missing_kinds: frozenset[str] = frozenset()
     """Kinds that this cluster does not have (HTTPRoute, GRPCRoute)."""
 

@@ -106,12 +106,18 @@ def _durations(s: Snapshot) -> Iterator[Refusal]:
 
 
 def _router(s: Snapshot) -> Iterator[Refusal]:
-    missing = [kind for kind in kinds(s.spec.rollout.router) if kind in s.missing_kinds]
+    router = s.spec.rollout.router
+    missing = [kind for kind in kinds(router) if kind in s.missing_kinds]
     if missing:
         text = f"this cluster has no {' and no '.join(missing)}. Install the Gateway API CRDs, or remove spec.rollout.router."
         yield Refusal("RouterUnavailable", text, terminal=False)
     if s.route_conflict:
         text = f"{s.route_conflict} already answers for a hostname of spec.rollout.router on the same Gateway. Choose another hostname."
+        if router and not (router.hostnames.http or router.hostnames.grpc):
+            text = (
+                f"spec.rollout.router names no hostname, nor does {s.route_conflict} on the same Gateway, which answers there already. "
+                "Name one in spec.rollout.router.hostnames."
+            )
         yield Refusal("HostnameConflict", text, terminal=False)
 
 
