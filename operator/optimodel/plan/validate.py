@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from ..api.durations import seconds
 from ..api.spec import EVALUATE, IMAGES, Batching
@@ -29,7 +30,7 @@ def refuse(s: Snapshot, wanted: Target | None) -> Refusal | None:
     """The first reason not to act on this spec; None = go on. A `wanted` revision does without the recipe's present form."""
     for problem in problems(s) if wanted is None else ():
         return Refusal(problem.reason, problem.message, terminal=problem.reason not in _MENDED_BY_THE_WORLD)
-    return next(_refusals(s), None)
+    return next(chain(_refusals(s), _placement(s, wanted)), None)
 
 
 def _refusals(s: Snapshot) -> Iterator[Refusal]:
@@ -136,3 +137,16 @@ def _runtime(s: Snapshot) -> Iterator[Refusal]:
             f"accelerators hold {wanted} in spec.serving.runtimeRef, or set target.device to CPU."
         )
         yield Refusal("AcceleratorNotSupported", text, terminal=False)
+
+
+def _placement(s: Snapshot, wanted: Target | None) -> Iterator[Refusal]:
+    """A pod has one node selector. The runtime's holds, so a spec that says otherwise of the same key would be ignored."""
+    theirs = (wanted.spec.runtime.node_selector if wanted else None) or {}
+    ours = ((s.spec.serving.pod_template or {}).get("spec") or {}).get("nodeSelector") or {}
+    for key in sorted(k for k in ours.keys() & theirs.keys() if ours[k] != theirs[k]):
+        ref = s.spec.serving.runtime_ref
+        text = (
+            f"spec.serving.podTemplate.spec.nodeSelector asks for {key}={ours[key]}, and {ref.kind} {ref.name} for "
+            f"{key}={theirs[key]}. Remove the key, or name another runtime in spec.serving.runtimeRef."
+        )
+        yield Refusal("NodeSelectorConflict", text, terminal=False)

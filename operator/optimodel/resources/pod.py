@@ -112,7 +112,8 @@ def pod_spec(containers: list[dict[str, Any]], volumes: Volumes, **more: Any) ->
 
 
 def customize(template: dict[str, Any], user: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The pod template with the user's labels, annotations and scheduling knobs; our own keys win."""
+    """The pod template with the user's labels, annotations and scheduling knobs; our own keys win, of a map such as the
+    node selector one by one."""
     if not user:
         return template
     extra = user.get("metadata") or {}
@@ -122,7 +123,10 @@ def customize(template: dict[str, Any], user: Mapping[str, Any] | None) -> dict[
         "annotations": {**(extra.get("annotations") or {}), **metadata.get("annotations", {})},
     }
     chosen = {k: v for k, v in (user.get("spec") or {}).items() if k in TEMPLATE_SPEC_KEYS}
-    return {"metadata": {k: v for k, v in merged.items() if v}, "spec": {**chosen, **template["spec"]}}
+    spec = {**chosen, **template["spec"]}
+    if "nodeSelector" in spec:
+        spec["nodeSelector"] = (chosen.get("nodeSelector") or {}) | (template["spec"].get("nodeSelector") or {})
+    return {"metadata": {k: v for k, v in merged.items() if v}, "spec": spec}
 
 
 def metadata(name: str, namespace: str, labels: dict[str, str], owner: list[dict[str, Any]]) -> dict[str, Any]:

@@ -48,3 +48,32 @@ def test_a_missing_runtime_waits_for_it() -> None:
     w.set_runtime({"image": "triton:1"})
     w.serve()
     assert w.condition("Ready")
+
+
+def placed(user: dict[str, object], runtime: dict[str, str]) -> World:
+    """A model whose pods both its owner and its runtime place."""
+    spec = SPEC | {"serving": {"podTemplate": {"spec": user}}}
+    w = World(spec, runtime={"image": "triton:1", "nodeSelector": runtime})
+    w.serve()
+    return w
+
+
+def test_pods_go_where_both_the_owner_and_the_runtime_want_them() -> None:
+    user = {
+        "nodeSelector": {"zone": "a", "pool": "gpu"},
+        "tolerations": [{"key": "gpu"}],
+        "affinity": {"podAffinity": {}},
+    }
+    w = placed(user, {"pool": "gpu", "disk": "ssd"})
+    pod = w.get("Deployment", w.names("Deployment")[0])["spec"]["template"]["spec"]
+    assert w.condition("Ready") and pod["nodeSelector"] == {"zone": "a", "pool": "gpu", "disk": "ssd"}
+    assert (pod["tolerations"], pod["affinity"]) == (user["tolerations"], user["affinity"])
+
+
+def test_a_node_selector_that_contradicts_the_runtime_is_refused_and_not_ignored() -> None:
+    w = placed({"nodeSelector": {"pool": "cpu"}}, {"pool": "gpu"})
+    assert w.condition("Ready", "False", "NodeSelectorConflict") and w.names("Deployment") == []
+    assert "asks for pool=cpu, and ClusterTritonRuntime default for pool=gpu" in w.message()
+    w.edit(serving={"podTemplate": {"spec": {"nodeSelector": {"zone": "a"}}}})
+    w.serve()
+    assert w.condition("Ready")
