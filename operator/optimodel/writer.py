@@ -81,9 +81,8 @@ class Writer:
 
     async def _execute(self, owner: Obj, plan: Plan) -> None:
         refused: list[tuple[Refused, ApiError]] = []
-        present = tuple(owner["metadata"].get("finalizers") or ())
-        if plan.finalizers is not None and set(plan.finalizers) - set(present):
-            owner = await self._finalize(owner, plan.finalizers)
+        if plan.finalizer:
+            owner = await self._finalize(owner, True)
         for manifest in plan.handover:
             self._keep(manifest["kind"], await self._api.apply(manifest, manager=names.HANDOVER_MANAGER))
         unmade = {m["metadata"]["name"] for m in plan.apply if not await self._try_apply(m, owner, refused)}
@@ -101,8 +100,8 @@ class Writer:
         for event in plan.events:
             if event.of not in unmade:
                 self._record(owner, event.type, event.reason, event.message)
-        if plan.finalizers is not None and set(present) - set(plan.finalizers):
-            await self._finalize(self._current(owner), plan.finalizers)
+        if plan.finalizer is False:
+            await self._finalize(self._current(owner), False)
         if refused:
             raise refused[0][1]
 
@@ -124,13 +123,20 @@ class Writer:
             if await self._apply(manifest, asks["uid"]):
                 self._store.set_fact(TERMINATING, namespace, None)
         except Terminating:
-            self._store.set_fact(TERMINATING, namespace, True)
+            if self._store.set_fact(TERMINATING, namespace, True):
+                self._tell(namespace)
             return False
         except (Invalid, Forbidden, NotFound, Taken) as error:
             content, generation = isinstance(error, Invalid), asks.get("generation", 0)
             refused.append((Refused(kind, meta["name"], str(error)[:WORDS], content, generation), error))
             return False
         return True
+
+    def _tell(self, namespace: str) -> None:
+        """Its objects that are going wait for nothing any more."""
+        for at, name, _uid, _version in self._store.names(MODEL):
+            if at == namespace:
+                self._wrote((at, name))
 
     async def _apply(self, manifest: Manifest, uid: str) -> bool:
         """One apply, unless the live object carries this digest and still holds every field of the manifest.
@@ -194,9 +200,11 @@ class Writer:
             obj, lambda: self._api.patch_status(obj["kind"], meta.get("namespace", ""), meta["name"], body)
         )
 
-    async def _finalize(self, obj: Obj, finalizers: tuple[str, ...]) -> Obj:
+    async def _finalize(self, obj: Obj, ours: bool) -> Obj:
+        """Our finalizer added or removed; the others are those of the version that the patch is bound to."""
         meta = obj["metadata"]
-        body = {"metadata": {"resourceVersion": meta["resourceVersion"], "finalizers": list(finalizers) or None}}
+        finalizers = [f for f in meta.get("finalizers") or () if f != names.FINALIZER] + [names.FINALIZER] * ours
+        body = {"metadata": {"resourceVersion": meta["resourceVersion"], "finalizers": finalizers or None}}
         await self._patch(obj, lambda: self._api.patch(obj["kind"], meta.get("namespace", ""), meta["name"], body))
         return self._current(obj)
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from optimodel.api import names
-from optimodel.errors import ApiError, Conflict, Forbidden, Invalid, Taken
+from optimodel.errors import ApiError, Conflict, Forbidden, Invalid, Taken, Terminating
 from optimodel.machinery.store import Store
-from optimodel.plan.types import Event, Plan, Refused
-from optimodel.writer import MODEL, REFUSED, Writer
+from optimodel.plan.types import Event, Plan, Ref, Refused
+from optimodel.writer import MODEL, REFUSED, TERMINATING, Writer
 
 LABELS = names.labels("m", "optimize", "abc")
 JOB: dict[str, Any] = {
@@ -47,6 +47,41 @@ async def test_a_job_that_is_there_keeps_what_kueue_set() -> None:
     assert cluster.job["spec"] == {"suspend": False}
     seen = store.get("Job", "a", "m-abc-a1")
     assert seen is not None and seen["spec"] == {"suspend": False}
+
+
+class Held:
+    """An API server that tells of another's finalizer while the plan is being carried out."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.model: dict[str, Any] = {"kind": MODEL}
+        self.now(1, names.FINALIZER)
+
+    def now(self, version: int, *finalizers: str) -> None:
+        meta = {"name": "m", "namespace": "a", "uid": "m", "resourceVersion": str(version)}
+        self.model = self.model | {"metadata": meta | {"finalizers": list(finalizers)}}
+        self.store.put(MODEL, self.model)
+
+    async def delete(self, *_: Any) -> Any:
+        self.now(2, names.FINALIZER, "backup.example/hold")
+        return {"kind": "Status"}
+
+    async def patch(self, kind: str, namespace: str, name: str, patch: Any) -> Any:
+        assert patch["metadata"]["resourceVersion"] == self.model["metadata"]["resourceVersion"]
+        self.now(3, *(patch["metadata"]["finalizers"] or ()))
+        return self.model
+
+
+async def test_the_finalizer_of_another_stays_when_ours_goes() -> None:
+    store = Store({"owner": lambda kind, obj: []})
+    cluster = Held(store)
+    store.put("Job", JOB | {"metadata": JOB["metadata"] | {"uid": "j", "resourceVersion": "1"}})
+    writer = Writer(cluster, store, lambda *_: None)  # type: ignore[arg-type]
+    gone = Ref("batch/v1", "Job", "a", "m-abc-a1")
+    await writer.write(("a", "m"), Plan(delete=(gone,), finalizer=False))
+    assert cluster.model["metadata"]["finalizers"] == ["backup.example/hold"]
+    await writer.write(("a", "m"), Plan(finalizer=True))
+    assert cluster.model["metadata"]["finalizers"] == ["backup.example/hold", names.FINALIZER]
 
 
 class Empty:
@@ -124,3 +159,23 @@ async def test_only_a_refusal_that_is_over_asks_for_another_look() -> None:
     assert looks == [], "the error itself asks, and with a delay"
     await writer.write(("a", "m"), Plan())
     assert looks == [("a", "m")], "the status has to take back what it told"
+
+
+class Ending(Empty):
+    """An API server whose namespace `a` is being deleted."""
+
+    async def apply(self, manifest: Any, force: bool = True, manager: str = names.FIELD_MANAGER) -> Any:
+        raise Terminating("because it is being terminated")
+
+
+async def test_a_namespace_that_is_going_is_news_once_to_each_of_its_objects_that_waits() -> None:
+    store = Store({"owner": lambda kind, obj: []})
+    looks: list[tuple[str, str]] = []
+    for version, (namespace, name) in enumerate((("a", "m"), ("a", "n"), ("b", "m")), 1):
+        meta = {"name": name, "namespace": namespace, "uid": f"{namespace}{name}", "resourceVersion": str(version)}
+        store.put(MODEL, {"kind": MODEL, "metadata": meta})
+    writer = Writer(Ending(), store, lambda *_: None, looks.append)  # type: ignore[arg-type]
+    await writer.write(("a", "m"), Plan(apply=(JOB,)))
+    assert store.fact(TERMINATING, "a") and sorted(looks) == [("a", "m"), ("a", "n")]
+    await writer.write(("a", "m"), Plan(apply=(JOB,)))
+    assert len(looks) == 2

@@ -75,7 +75,7 @@ def _plan(s: Snapshot, f: Facts) -> Plan:
         routes=traffic.wanted_routes(s, decision),
         delete=(*work.delete, *traffic.surplus(s), *serving.delete, *_history(s, f), *fence.surplus(s)),
         events=(*(Event(e.type, e.reason, e.message) for e in decision.events), *work.events, *writes.news(s)),
-        finalizers=finalize.wanted(s),
+        finalizer=finalize.wanted(s),
         probes=serving.probes,
         progress=work.progress,
         complaints=work.complaints,

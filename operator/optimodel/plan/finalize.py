@@ -20,13 +20,10 @@ PATIENCE = timedelta(minutes=10)
 """Longest time the finalizer stays."""
 
 
-def wanted(s: Snapshot) -> tuple[str, ...] | None:
-    """The finalizers of a living object, if they must change: ours is there only while the policy is Delete."""
+def wanted(s: Snapshot) -> bool | None:
+    """Whether a living object is to have our finalizer, if that must change: it is there only while the policy is Delete."""
     ours, want = names.FINALIZER in s.meta.finalizers, s.spec.artifacts.deletion_policy == "Delete"
-    if ours == want:
-        return None
-    others = tuple(f for f in s.meta.finalizers if f != names.FINALIZER)
-    return (*others, names.FINALIZER) if want else others
+    return None if ours == want else want
 
 
 def finalize(s: Snapshot) -> Plan:
@@ -108,7 +105,7 @@ def _release(s: Snapshot, event: Event | None, job: Manifest | None = None) -> P
     return Plan(
         delete=(ref(job),) if job and not pods.is_deleting(job) else (),
         events=(event,) if event else (),
-        finalizers=tuple(f for f in s.meta.finalizers if f != names.FINALIZER),
+        finalizer=False,
     )
 
 

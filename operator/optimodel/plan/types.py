@@ -169,7 +169,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done, in this order: apply, revision status, status, routes, delete, events, finalizers."""
+    """What is to be done, in this order: apply, revision status, status, routes, delete, events, finalizer."""
 
     handover: tuple[dict[str, Any], ...] = ()
     """Partial manifests applied first under a manager of their own, so that a field we give up keeps its value."""
@@ -180,7 +180,8 @@ class Plan:
     """Applied after the status that promises their weights: who dies between the two goes on, and takes no weight back."""
     delete: tuple[Ref, ...] = ()
     events: tuple[Event, ...] = ()
-    finalizers: tuple[str, ...] | None = None
+    finalizer: bool | None = None
+    """Whether our finalizer is to be there; None = it stays as it is. Those of others are theirs."""
     probes: tuple[ProbeTarget, ...] = ()
     progress: tuple[ProgressTarget, ...] = ()
     complaints: tuple[ComplaintTarget, ...] = ()

@@ -144,9 +144,10 @@ class World:
             if found:
                 self.store.remove(gone.kind, found)
                 self._forget_pods(gone.kind, found)
-        if plan.finalizers is not None:
+        if plan.finalizer is not None:
             model = self.get(MODEL)
-            model["metadata"]["finalizers"] = list(plan.finalizers)
+            others = [f for f in model["metadata"].get("finalizers", []) if f != names.FINALIZER]
+            model["metadata"]["finalizers"] = others + [names.FINALIZER] * plan.finalizer
             self.put(model)
         self.events += [e.reason for e in plan.events]
         return plan
