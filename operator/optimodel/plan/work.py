@@ -47,16 +47,15 @@ def read(job: Manifest | None, all_pods: Iterable[Manifest], now: datetime, comp
         return JobState("Absent")
     name = job["metadata"]["name"]
     mine = _telling(p for p in all_pods if p["metadata"].get("labels", {}).get("job-name") == name)
-    result = _result(mine)
     conditions = {c["type"]: c for c in job.get("status", {}).get("conditions", []) if c.get("status") == "True"}
     failed = conditions.get("Failed") or conditions.get("FailureTarget")
     complete = "Complete" in conditions or "SuccessCriteriaMet" in conditions
     if (complete or failed) and any(map(_works, mine)):
         return JobState("Running")
     if complete:
-        return _succeeded(result)
+        return _succeeded(next((told for told in _told(mine) if told.outcome == "Succeeded"), None))
     if failed:
-        return _failed(failed.get("reason", ""), mine, result)
+        return _failed(failed.get("reason", ""), mine, _cause(mine))
     if job["spec"].get("suspend"):
         return JobState("Queued", "Queued", _queued(job))
     if (
@@ -145,9 +144,14 @@ def _telling(mine: Iterable[Manifest]) -> list[Manifest]:
     return sorted(mine, key=lambda pod: (rank(pod), pods.index(pod)))
 
 
-def _result(mine: Sequence[Manifest]) -> Result | None:
-    """What the pods left. Where one process just vanished, that is the cause, and not what the others say of it."""
-    found = [told for pod in mine if (told := left(pod))]
+def _told(mine: Sequence[Manifest]) -> list[Result]:
+    """What the pods left: also those that others stand in for, since a disrupted pod does not count for its Job."""
+    return [told for pod in mine if (told := left(pod))]
+
+
+def _cause(mine: Sequence[Manifest]) -> Result | None:
+    """Why a Job failed. Where one process just vanished, that is the cause, and not what the others say of it."""
+    found = [told for told in _told(mine) if told.outcome == "Failed"]
     caused = [told for told in found if told.reason not in CONSEQUENCES]
     killed = any(held.exit_code for p in mine if not left(p) and (held := pods.trouble([p])))
     return next(iter(caused or ([] if killed else found)), None)

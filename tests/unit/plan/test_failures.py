@@ -157,6 +157,20 @@ def test_a_job_whose_end_is_seen_before_its_pods_keeps_its_result(
     assert w.condition(*told) and number(w) == 1
 
 
+def test_a_pod_that_was_disrupted_does_not_speak_for_the_one_in_its_place() -> None:
+    w = World()
+    w.settle()
+    job = w.get("Job", w.names("Job")[0])["metadata"]
+    said = msgspec.json.encode(failed("StoreUnreachable")).decode()
+    for name in ("a", "z"):
+        ended = {"terminated": {"exitCode": 11, "message": said}}
+        w.pod(f"{job['name']}-{name}", job["labels"] | {"job-name": job["name"]}, "worker", ended, phase="Failed")
+    w.end_job(result())
+    assert w.condition("Optimized") and not w.condition("Stalled") and "lastFailure" not in w.status
+    w.serve()
+    assert w.condition("Ready")
+
+
 def test_steps_that_were_told_stay_while_the_worker_cannot_be_asked() -> None:
     w = World()
     w.settle()
