@@ -141,9 +141,9 @@ class Store:
         """What was learnt, or None."""
         return self._facts.get((kind, uid))
 
-    def gone(self, uid: str) -> bool:
-        """Whether this uid was deleted."""
-        return uid in self._graves
+    def gone(self, uid: str, version: int) -> bool:
+        """Whether this version of an object was removed, and would not be taken."""
+        return version <= self._graves.get(uid, 0)
 
     def __len__(self) -> int:
         return sum(map(len, self._kinds.values()))

@@ -131,7 +131,7 @@ class Sweeper:
         for namespace, name, uid, version in self._store.names(kind):
             if uid not in listed and version <= listing.version:
                 body = self._store.get(kind, namespace, name)
-                if body is not None and self._store.remove(kind, body):
+                if body is not None and self._store.remove(kind, _as_of(body, listing.version), forever=False):
                     log.info("%s %s/%s went unseen", kind, namespace, name)
                     self._changed(kind, body)
 
@@ -152,7 +152,8 @@ class Sweeper:
 
     def _arrived(self, kind: str, meta: Mapping[str, Any]) -> bool:
         kept = self._store.version(kind, meta.get("namespace", ""), meta["name"])
-        return kept >= int(meta["resourceVersion"]) or self._store.gone(meta["uid"])
+        listed = int(meta["resourceVersion"])
+        return kept >= listed or self._store.gone(meta["uid"], listed)
 
     async def _fetch(self, kind: str, meta: Mapping[str, Any]) -> None:
         try:
@@ -161,3 +162,9 @@ class Sweeper:
             return
         if self._store.put(kind, body):
             self._changed(kind, body)
+
+
+def _as_of(body: Obj, version: int) -> Obj:
+    """The object as a list of this version had none of it: gone, or without the label that we watch by until a newer version
+    has it again."""
+    return {**body, "metadata": {**body["metadata"], "resourceVersion": str(version)}}
