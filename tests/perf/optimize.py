@@ -142,7 +142,7 @@ def speed(base: Path, best: Path, threads: int) -> Speed:
     before, after = (Answerer(folder, threads, Batching()) for folder in (base, best))
     (found,) = measure(before, after, [SHAPE], lambda _: None)
     speedups = sorted(1 / ratio for ratio in found.ratios)
-    return Speed(median(found.candidate_ms), median(speedups), speedups[0], speedups[-1])
+    return Speed(found.p50s[1], median(speedups), speedups[0], speedups[-1])
 
 
 def row(name: str, bytes: int, whole: int, q: Quality, s: Speed) -> str:

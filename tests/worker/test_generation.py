@@ -18,6 +18,7 @@ from optimodel.api.spec import Batching, Gate, Shape
 from optimodel.api.steps import Quantize, Step
 from optimodel.backends import generation
 from optimodel.backends.generation import Sampling, write
+from optimodel.recipes import gates
 from optimodel.worker import steps
 from optimodel.worker.data.dataset import Row
 from optimodel.worker.errors import Failure
@@ -28,6 +29,7 @@ from optimodel.worker.source import check_folder
 from optimodel.worker.steps import describe
 from optimodel.worker.steps.quantize import parts
 
+SURE = Gate("tail", "LatencyP95Ms", max="1000", confidence="0.999999")
 PLACES = {"Peru": "Lima", "France": "Paris", "Japan": "Tokyo", "Chile": "Santiago", "Egypt": "Cairo", "Cuba": "Havana"}
 
 
@@ -128,12 +130,16 @@ def test_a_slow_shape_is_timed_in_fewer_rounds(writer, monkeypatch):
     assert [len(found.ratios) for found in latency.measure(writer, writer, shapes)] == [latency.BLOCKS] * 2
     monkeypatch.setattr(latency, "SHAPE_S", 0.0)
     assert [len(found.ratios) for found in latency.measure(writer, writer, shapes)] == [latency.MIN_BLOCKS] * 2
+    told = evaluate.evaluate(writer, writer, {}, shapes, 1.0, lambda *_: None, gates.blocks([SURE]))
+    (verdict,) = gates.judge([SURE], told.measurements, {})
+    assert (verdict.verdict, verdict.samples) == ("Pass", 21), "few runs, and yet enough for a bar that is this sure"
+    assert float(verdict.value) == pytest.approx(told.details["latency"][0]["p95Ms"], abs=0.001), "one figure for one thing"
 
 
 def test_the_timing_of_tokens_and_of_prompts_is_told_as_it_goes(writer, monkeypatch):
     monkeypatch.setattr(latency, "SHAPE_S", 0.0)
     told = []
-    evaluate._latency(writer, writer, [Shape(1, 4), Shape(2, 4)], lambda *said: told.append(said))
+    evaluate._latency(writer, writer, [Shape(1, 4), Shape(2, 4)], lambda *said: told.append(said), 1)
     assert told == [(80 + 5 * n, f"latency at {n} of 4 shapes") for n in (1, 2, 3, 4)]
 
 

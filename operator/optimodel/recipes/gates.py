@@ -95,6 +95,19 @@ def quantile(ordered: Sequence[float], q: float) -> float:
     return ordered[lower] + (ordered[upper] - ordered[lower]) * (position - lower)
 
 
+def p95(blocks: Sequence[Sequence[float]]) -> Measurement:
+    """The 95th percentile of runs that were timed in blocks: the median of what it is in each. Runs of one block are alike: taken for
+    independent they would bound it far too narrowly."""
+    return Measurement("Quantile", tuple(quantile(sorted(block), 0.95) for block in blocks))
+
+
+def blocks(gates: Sequence[Gate]) -> int:
+    """How many blocks bound what the gates on speed are about, at their confidence: that all of n lie on one side of their median has
+    the chance 2 / 2^n."""
+    wanted = (float(gate.confidence) for gate in gates if gate.metric in SPEED)
+    return max((math.floor(math.log2(2 / (1 - confidence))) + 1 for confidence in wanted), default=0)
+
+
 def decimal(value: float) -> str:
     """A decimal string of at most 5 places; empty for what is unknown or infinite."""
     if not math.isfinite(value):
@@ -156,10 +169,13 @@ def _judge(gate: Gate, found: Interval | None) -> GateResult:
     verdict: Literal["Pass", "Fail", "Inconclusive"] = "Pass" if clears else "Fail" if misses else "Inconclusive"
     sign = "≥" if higher else "≤"
     numbers = f"{name} {decimal(found.value)} [{decimal(found.low) or '?'}, {decimal(found.high) or '?'}]"
+    few = f"at {found.samples} " + (
+        "blocks. Measure on a quieter node," if gate.metric in SPEED else "samples. Give more data,"
+    )
     advice = {
         "Pass": "",
         "Fail": f"{numbers} misses {sign} {bound}. Compress less, or lower the bar.",
-        "Inconclusive": f"{numbers} spans {sign} {bound} at {found.samples} samples. Give more data, or move the bar.",
+        "Inconclusive": f"{numbers} spans {sign} {bound} {few} or move the bar.",
     }[verdict]
     value, low, high = decimal(found.value), decimal(found.low), decimal(found.high)
     return GateResult(gate.name, name, verdict, value, low, high, bound, found.samples, advice)

@@ -178,7 +178,7 @@ class Pipeline:
         told = partial(self.board.percent, "Evaluate")
         folders, place = [self.shop.folder(stage) for stage in (baseline, final)], self.job.accelerator
         base, best = (opened(folder, self.shop.threads, self.job.batching, place) for folder in folders)
-        evidence = evaluate(base, best, rows, self.job.shapes, ratio, told)
+        evidence = evaluate(base, best, rows, self.job.shapes, ratio, told, gates.blocks(self.job.gates))
         judged_on = {gate.name: recipes.gate_dataset(gate, self.job.data) for gate in self.job.gates}
         verdicts = gates.judge(self.job.gates, evidence.measurements, judged_on)
         self.board.end("Evaluate", "Done", f"{evidence.figures.samples} samples")

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from optimodel.api.spec import Gate
-from optimodel.recipes.gates import Measurement, accuracy, decimal, interval, judge
+from optimodel.recipes.gates import Measurement, accuracy, blocks, decimal, interval, judge, p95
 from optimodel.recipes.paired import Pairs
 
 
@@ -68,6 +68,33 @@ def test_intervals_cover_the_truth_as_often_as_promised(kind, quantile, truth):
         assert found is not None
         hits += found.low <= truth <= found.high
     assert hits >= 370
+
+
+def test_runs_of_a_block_count_as_one_observation_of_the_tail():
+    """Blocks differ by 5 %, the runs of one by 1 %: as 135 runs of their own their interval would hold the truth in a quarter of cases."""
+    chance = random.Random(11)
+    hits = 0
+    for _ in range(400):
+        levels = [10 * (1 + chance.gauss(0, 0.05)) for _ in range(9)]
+        found = interval(p95([[ms * (1 + chance.gauss(0, 0.01)) for _ in range(15)] for ms in levels]), 0.95)
+        assert found is not None and found.samples == 9
+        hits += found.low <= 10 * (1 + 1.645 * 0.01) <= found.high
+    assert hits >= 370
+
+
+@pytest.mark.parametrize("confidence", ["0.5", "0.9375", "0.95", "0.99", "0.999999"])
+def test_a_slow_model_is_timed_as_often_as_the_confidence_of_its_gates_needs(confidence):
+    bars = [Gate("tail", "LatencyP95Ms", max="500", confidence=confidence), Gate("half", "LatencyP50Ratio", max="0.9")]
+    slow = p95([[150.0, 151.0, 152.0]] * blocks(bars))
+    ratios = Measurement("Quantile", tuple(0.5 + n / 100 for n in range(blocks(bars))))
+    found = judge(bars, {("LatencyP95Ms", None): slow, ("LatencyP50Ratio", None): ratios}, {})
+    assert [gate.verdict for gate in found] == ["Pass", "Pass"]
+
+
+def test_a_bar_on_speed_within_the_noise_does_not_ask_for_data():
+    (found,) = judge([Gate("tail", "LatencyP95Ms", max="10")], {("LatencyP95Ms", None): p95([[9.0], [11.0]] * 4)}, {})
+    assert found.verdict == "Inconclusive"
+    assert "at 8 blocks. Measure on a quieter node" in found.message
 
 
 def test_proportions_cover_too():

@@ -12,14 +12,14 @@ import msgspec
 
 from optimodel.api.contract import Figures, Golden
 from optimodel.api.spec import Shape
-from optimodel.recipes.gates import Key, Measurement, Observed, decimal
+from optimodel.recipes.gates import Key, Measurement, Observed, decimal, p95
 
 from ..data.rows import Row
 from ..inference.answers import Answerer, cosines
 from ..inference.fronts import Array
 from ..inference.generation import Writer
 from . import quality
-from .latency import Latency, measure
+from .latency import MIN_BLOCKS, Latency, measure
 from .perplexity import compared
 
 INVARIANT = 0.9999
@@ -43,9 +43,10 @@ def evaluate(
     shapes: Sequence[Shape],
     size_ratio: float,
     report: Callable[[int, str], None],
+    blocks: int = MIN_BLOCKS,
 ) -> Evidence:
-    """Measure everything about `best` against `base`; the latency only where both run on what will serve them. `report` gets
-    percent by rows (the first 80), then by shapes. Raises `Failure`."""
+    """Measure everything about `best` against `base`; the latency, in at least so many `blocks`, only where both run on what will
+    serve them. `report` gets percent by rows (the first 80), then by shapes. Raises `Failure`."""
     measurements: dict[Key, Observed] = {("SizeRatio", None): Measurement("Exact", (size_ratio,))}
     details: dict[str, Any] = {"sizeRatio": size_ratio, "threads": best.threads, "data": {}}
     figures = Figures(size_ratio=decimal(size_ratio))
@@ -60,7 +61,7 @@ def evaluate(
     invariance = batch_invariance(best)
     measurements["BatchInvariance", None] = Measurement("Exact", (invariance,))
     at_home = base.at_home and best.at_home
-    latencies, prompts = _latency(base, best, shapes, report) if at_home else ([], [])
+    latencies, prompts = _latency(base, best, shapes, report, blocks) if at_home else ([], [])
     for metric, measurement in _latency_measurements(latencies):
         measurements[metric, None] = measurement
     details |= {"batchInvariance": invariance, "latency": [item.summary() for item in latencies]}
@@ -119,15 +120,15 @@ def golden(answerer: Answerer) -> Golden:
 
 
 def _latency(
-    base: Answerer, best: Answerer, shapes: Sequence[Shape], report: Callable[[int, str], None]
+    base: Answerer, best: Answerer, shapes: Sequence[Shape], report: Callable[[int, str], None], blocks: int
 ) -> tuple[list[Latency], list[Latency]]:
     """Of an answer at each shape; of a decoder, of the next token behind each, and of the prompt itself."""
     fitting = base.front.shapes(shapes)
     count = len(fitting)
     if not isinstance(base, Writer):
-        return measure(base, best, fitting, partial(_told_latency, report, count, 0)), []
+        return measure(base, best, fitting, partial(_told_latency, report, count, 0), blocks=blocks), []
     tokens, prompts = (partial(_told_latency, report, 2 * count, done) for done in (0, count))
-    return measure(base, best, fitting, tokens, next_token=True), measure(base, best, fitting, prompts)
+    return measure(base, best, fitting, tokens, next_token=True, blocks=blocks), measure(base, best, fitting, prompts)
 
 
 def _latency_measurements(latencies: Sequence[Latency]) -> list[tuple[Any, Measurement]]:
@@ -136,7 +137,7 @@ def _latency_measurements(latencies: Sequence[Latency]) -> list[tuple[Any, Measu
     first = latencies[0]
     return [
         ("LatencyP50Ratio", Measurement("Quantile", first.ratios, 0.5)),
-        ("LatencyP95Ms", Measurement("Quantile", first.candidate_ms, 0.95)),
+        ("LatencyP95Ms", p95(first.candidate)),
     ]
 
 
@@ -163,8 +164,8 @@ def _with_speed(figures: Figures, latencies: Sequence[Latency], invariance: floa
         first = latencies[0]
         speedups = sorted(1 / ratio for ratio in first.ratios)
         speed |= {
-            "baseline_p50_ms": decimal(median(first.baseline_ms)),
-            "p50_ms": decimal(median(first.candidate_ms)),
+            "baseline_p50_ms": decimal(first.p50s[0]),
+            "p50_ms": decimal(first.p50s[1]),
             "speedup": decimal(median(speedups)),
             "speedup_low": decimal(speedups[0]),
             "speedup_high": decimal(speedups[-1]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from statistics import median
 from typing import Any
 
@@ -12,39 +13,49 @@ import numpy as np
 
 from optimodel.api.spec import Shape
 from optimodel.backends.generation import PAST
-from optimodel.recipes.gates import quantile
+from optimodel.recipes.gates import p95
 
 from ..inference.answers import Answerer
 from ..inference.fronts import Array
 
-BLOCKS, MIN_BLOCKS, SHAPE_S = 9, 5, 60.0
-"""Rounds in which each has a block, and how few are enough once a shape took a minute: a slow answer suffers less from a noisy clock."""
+BLOCKS, MIN_BLOCKS, SHAPE_S = 9, 6, 60.0
+"""Rounds in which each has a block, and how few are enough once a shape took a minute: they bound a median at 95 %, and a slow answer
+suffers less from a noisy clock."""
 RUNS, MIN_RUNS, BLOCK_S = 15, 3, 1.0
 """Runs of a block, cut short after a second."""
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds at one shape, of images a batch size. `ratios` are candidate p50 / baseline p50, one for each pair of blocks."""
+    """Milliseconds at one shape, of images a batch size: the runs of each block, those of the two in the same rounds."""
 
     shape: Shape
-    baseline_ms: tuple[float, ...]
-    candidate_ms: tuple[float, ...]
-    ratios: tuple[float, ...]
+    baseline: tuple[Sequence[float], ...]
+    candidate: tuple[Sequence[float], ...]
+
+    @property
+    def ratios(self) -> tuple[float, ...]:
+        """Candidate p50 / baseline p50 of each pair of blocks."""
+        return tuple(median(c) / median(b) for b, c in zip(self.baseline, self.candidate, strict=True))
+
+    @property
+    def p50s(self) -> tuple[float, float]:
+        """Of all runs, the baseline's and the candidate's."""
+        return median(chain(*self.baseline)), median(chain(*self.candidate))
 
     def summary(self) -> dict[str, Any]:
         """For the report."""
-        speedups = sorted(1 / r for r in self.ratios)
+        speedups, p50s = sorted(1 / r for r in self.ratios), self.p50s
         return {
             "batchSize": self.shape.batch_size,
             **({"sequenceLength": self.shape.sequence_length} if self.shape.sequence_length else {}),
-            "baselineP50Ms": round(median(self.baseline_ms), 3),
-            "p50Ms": round(median(self.candidate_ms), 3),
-            "baselineP95Ms": round(quantile(sorted(self.baseline_ms), 0.95), 3),
-            "p95Ms": round(quantile(sorted(self.candidate_ms), 0.95), 3),
+            "baselineP50Ms": round(p50s[0], 3),
+            "p50Ms": round(p50s[1], 3),
+            "baselineP95Ms": round(median(p95(self.baseline).sample), 3),
+            "p95Ms": round(median(p95(self.candidate).sample), 3),
             "speedup": round(median(speedups), 3),
             "speedupRange": [round(speedups[0], 3), round(speedups[-1], 3)],
-            "runs": len(self.candidate_ms),
+            "runs": sum(map(len, self.candidate)),
         }
 
 
@@ -55,16 +66,15 @@ def measure(
     done: Callable[[int], None] = lambda _: None,
     *,
     next_token: bool = False,
+    blocks: int = MIN_BLOCKS,
 ) -> list[Latency]:
-    """Both graphs at every shape, in blocks that alternate who goes first; of decoders, a whole prompt of that shape or the
-    `next_token` behind it. `done` is told how many shapes are."""
-    found = []
+    """Both graphs at every shape, in at least so many blocks that alternate who goes first; of decoders, a whole prompt of that shape
+    or the `next_token` behind it. `done` is told how many shapes are."""
+    found, least = [], max(blocks, MIN_BLOCKS)
     for number, shape in enumerate(shapes):
         sides = [_side(answerer, shape, next_token) for answerer in (baseline, candidate)]
-        blocks = _in_turn(sides, BLOCKS, MIN_BLOCKS)
-        ratios = tuple(median(c) / median(b) for b, c in blocks)
-        flat = [tuple(ms for pair in blocks for ms in pair[side]) for side in (0, 1)]
-        found.append(Latency(shape, flat[0], flat[1], ratios))
+        before, after = zip(*_in_turn(sides, max(BLOCKS, least), least), strict=True)
+        found.append(Latency(shape, before, after))
         done(number + 1)
     return found
 

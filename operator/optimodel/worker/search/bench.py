@@ -162,7 +162,8 @@ class Bench:
 
     def _evaluated(self, best: Answerer, size: int, rows: Sequence[Row], shapes: Sequence[Shape] = ()) -> Evidence:
         data = {self.auto.validation: rows} if rows else {}
-        return evaluate(self.base, best, data, shapes, size / max(1, self.source_bytes), lambda *_: None)
+        ratio, blocks = size / max(1, self.source_bytes), gates.blocks(self.job.gates)
+        return evaluate(self.base, best, data, shapes, ratio, lambda *_: None, blocks)
 
     def _judged(self, measurements: Mapping[Key, Observed]) -> tuple[GateResult, ...]:
         """The floor: every gate, with the search's own rows in place of its data."""
