@@ -1,4 +1,5 @@
-"""What a training minimises. Every loss is a mean over the answers of a batch: one a text, a word, or a token that follows."""
+"""What a training minimises. Losses of answers are means over those of a batch: one a text, a word, or a token that follows; that of
+hidden states is one over its tokens."""
 
 from __future__ import annotations
 

@@ -17,7 +17,8 @@ Objective = Callable[[Sequence[int]], Any]
 def together(
     model: Any, loss: Objective, answers: Callable[[Sequence[int]], Sequence[int]], peers: Peers
 ) -> Iterator[Objective]:
-    """The mean of `loss` over the `answers` of rows, each process doing its share. Within the block the weights of `model` may lie in
+    """The mean of `loss` over the `answers` of rows, each process doing its share: for a loss that is no mean over answers (hidden states,
+    neighbours) that of the shares' losses, by their answers. Within the block the weights of `model` may lie in
     parts, one a process; at its end, unless it failed, every process holds them whole."""
     if peers.size == 1:
         yield loss
