@@ -133,7 +133,9 @@ def test_a_slow_shape_is_timed_in_fewer_rounds(writer, monkeypatch):
     told = evaluate.evaluate(writer, writer, {}, shapes, 1.0, lambda *_: None, gates.blocks([SURE]))
     (verdict,) = gates.judge([SURE], told.measurements, {})
     assert (verdict.verdict, verdict.samples) == ("Pass", 21), "few runs, and yet enough for a bar that is this sure"
-    assert float(verdict.value) == pytest.approx(told.details["latency"][0]["p95Ms"], abs=0.001), "one figure for one thing"
+    assert float(verdict.value) == pytest.approx(told.details["latency"][0]["p95Ms"], abs=0.001), (
+        "one figure for one thing"
+    )
 
 
 def test_the_timing_of_tokens_and_of_prompts_is_told_as_it_goes(writer, monkeypatch):
