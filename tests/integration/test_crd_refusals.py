@@ -165,6 +165,31 @@ REFUSED: dict[str, tuple[Callable[[], Object], list[str]]] = {
         lambda: step("Distill", distill={"data": "eval", "keepLayers": [3, 1]}),
         ["list each layer once, in ascending order"],
     ),
+    "a student of the teacher's layers and of its own": (
+        lambda: step("Distill", distill={"data": "eval", "student": "half", "hidden": "0", "keepLayers": [1]}),
+        ["keepLayers are the teacher's, and student is another model"],
+    ),
+    "hidden states of another model": (
+        lambda: step("Distill", distill={"data": "eval", "student": "half"}),
+        ['set hidden to "0"'],
+    ),
+    "recipe with hidden states of another model": (
+        lambda: recipe({"name": "a", "type": "Distill", "distill": {"data": "eval", "student": "$(student)"}}),
+        ['set hidden to "0"'],
+    ),
+    "another model nowhere": (lambda: model(models=[{"name": "half"}]), ["exactly one place for the model"]),
+    "another model in two places": (
+        lambda: model(models=[{"name": "half", "s3": S3, "huggingFace": {"repo": "org/half"}}]),
+        ["spec.models[0]", "exactly one place for the model: huggingFace, s3 or pvc"],
+    ),
+    "another model at an address that climbs": (
+        lambda: model(models=[{"name": "half", "s3": {"url": "s3://bucket/../x"}}]),
+        ["spec.models[0].s3.url", 'without ".."'],
+    ),
+    "a model twice": (
+        lambda: model(models=[{"name": "half", "s3": S3}] * 2),
+        ["spec.models[1]", "Duplicate value"],
+    ),
     "vocabulary of nothing": (
         lambda: step("Prune", prune={"method": "Vocabulary"}),
         ["name data of the kind that will be served"],
@@ -347,6 +372,21 @@ def test_old_pods_need_not_drain_and_a_stage_may_pass_at_once(cluster: Cluster) 
     document["spec"]["rollout"] |= {"drain": "0s"}
     document["spec"]["rollout"]["steps"][0]["minDuration"] = "0s"
     cluster.accepted(document)
+
+
+def test_another_model_may_be_the_student(cluster: Cluster) -> None:
+    """The name is left to a parameter, or what the parameter gives."""
+    taught = {
+        "name": "a",
+        "type": "Distill",
+        "distill": {"data": "eval", "student": "$(student)", "hidden": "$(hidden)"},
+    }
+    cluster.accepted(recipe(taught))
+    found = step("Distill", distill={"data": "eval", "student": "half", "hidden": "0"})
+    found["spec"]["models"] = [{"name": "half", "huggingFace": {"repo": "org/half"}}, {"name": "spare", "s3": S3}]
+    spec = cluster.accepted(found)["spec"]
+    assert spec["models"][0]["huggingFace"] == {"repo": "org/half", "revision": "main"}
+    assert spec["optimization"]["steps"][0]["distill"]["student"] == "half"
 
 
 def test_defaults_appear(cluster: Cluster) -> None:

@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 
 from .search import Auto, SearchResult
-from .sources import Artifacts, Dataset, Source
+from .sources import Artifacts, Dataset, Model, Source
 from .spec import Accelerator, Batching, Gate, Parallelism, Shape, Task
 from .steps import Step
 from .struct import Struct
@@ -29,7 +29,8 @@ TERMINATION_LIMIT = 4096
 SOURCE_MOUNT = "/mnt/source"
 STORE_MOUNT = "/mnt/store"
 DATA_MOUNT = "/mnt/data"
-"""Claims appear here; a dataset's claim under `/mnt/data/<dataset name>`."""
+MODEL_MOUNT = "/mnt/models"
+"""Claims appear here; those of a dataset or of another model in a folder of its name."""
 WORK_MOUNT = "/work"
 """Scratch of the worker (emptyDir)."""
 RENDEZVOUS_ENV = "OPTIMODEL_RENDEZVOUS"
@@ -55,19 +56,20 @@ class ExitCode(enum.IntEnum):
 
 
 def credential_env(role: str) -> dict[str, str]:
-    """Secret key -> environment variable for one role (`source`, `store`, or `data-NAME`). All keys are optional in the Secret
+    """Secret key -> environment variable for one role (`source`, `store`, `data-NAME`, `model-NAME`). All keys are optional in the Secret
     except those that the role's protocol needs."""
     prefix = role.upper().replace("-", "_")
     return {key: f"{prefix}_{key}" for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN")}
 
 
 class Pins(Struct, frozen=True):
-    """Where a Job of some steps left off: the digests that the source and the rows of the steps resolved to, since later Jobs of
-    the revision refuse any other, and the last step that is done."""
+    """Where a Job of some steps left off: the digests that the source, the rows of the steps and by their names other models
+    resolved to, since later Jobs of the revision refuse any other, and the last step that is done."""
 
     source: str
     data: str = ""
     step: str = ""
+    models: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class JobInput(Struct, frozen=True):
@@ -84,6 +86,7 @@ class JobInput(Struct, frozen=True):
     auto: Auto | None = None
     gates: tuple[Gate, ...] = ()
     data: tuple[Dataset, ...] = ()
+    models: tuple[Model, ...] = ()
     shapes: tuple[Shape, ...] = ()
     accelerator: Accelerator | None = None
     """What runs the graph that is made; None = the CPU."""
@@ -93,6 +96,8 @@ class JobInput(Struct, frozen=True):
     """Digest that the source resolved to on an earlier attempt; the worker refuses bytes that differ."""
     pinned_data: str | None = None
     """Digest of the rows that steps read on an earlier attempt; likewise."""
+    pinned_models: dict[str, str] = msgspec.field(default_factory=dict)
+    """Digests of other models by their names; likewise."""
     processes: int = 1
     """Processes that train together; the first of them does all else and alone publishes."""
     parallelism: Parallelism = "DDP"
@@ -179,6 +184,8 @@ class Artifact(Struct, frozen=True):
     source_weights_bytes: int
     data_digest: str = ""
     """What the rows that steps and the search read say; empty where none reads any."""
+    models: dict[str, str] = msgspec.field(default_factory=dict)
+    """Digests of the other models that steps read, by their names."""
     inputs: tuple[Tensor, ...] = ()
     outputs: tuple[Tensor, ...] = ()
     max_batch_size: int = 0

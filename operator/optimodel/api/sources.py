@@ -47,6 +47,20 @@ class Source(Struct, frozen=True):
     refresh: str | None = None
 
 
+class Model(Struct, frozen=True):
+    """Another model that steps name, such as the student of a Distill: exactly one of the members beside its name."""
+
+    name: str
+    hugging_face: HuggingFace | None = None
+    s3: S3 | None = None
+    pvc: PVC | None = None
+
+    @property
+    def source(self) -> Source:
+        """Where it comes from."""
+        return Source(self.hugging_face, self.s3, self.pvc)
+
+
 DeletionPolicy = Literal["Retain", "Delete"]
 
 

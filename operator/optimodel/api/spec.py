@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from .search import Auto
-from .sources import Artifacts, Dataset, Source
+from .sources import Artifacts, Dataset, Model, Source
 from .steps import Step
 from .struct import Struct
 
@@ -239,6 +239,8 @@ class OptimizedModelSpec(Struct, frozen=True):
     artifacts: Artifacts
     suspend: bool = False
     data: tuple[Dataset, ...] = ()
+    models: tuple[Model, ...] = ()
+    """Other models that steps name."""
     optimization: Optimization = Optimization()
     serving: Serving = Serving()
     rollout: Rollout = Rollout()
@@ -273,6 +275,8 @@ class ModelRevisionSpec(Struct, frozen=True):
     """What runs the graph; None = the CPU."""
     data: tuple[Dataset, ...] = ()
     """The datasets that steps and the search read."""
+    models: tuple[Model, ...] = ()
+    """The other models that steps name."""
     auto: Auto | None = None
     """The search for further steps, if one was asked for; what it found is in status."""
     runtime_ref: RuntimeRef = RuntimeRef()

@@ -45,7 +45,8 @@ class FineTune(Struct, frozen=True):
 class Distill(Struct, frozen=True):
     """Step `Distill`: a student of some of the teacher's layers learns its soft labels at `temperature`, the hard labels
     (of a decoder, the tokens that follow), and its hidden states (Hinton et al. 2015, Sanh et al. 2019). `soft` is the share
-    of the soft loss, `hidden` the weight of the hidden-state loss. No `keepLayers` = every other layer, the last among them."""
+    of the soft loss, `hidden` the weight of the hidden-state loss. No `keepLayers` = every other layer, the last among them.
+    `student` names another model to be taught in their place; its hidden states are its own."""
 
     data: str
     keep_layers: tuple[int, ...] = ()
@@ -53,6 +54,7 @@ class Distill(Struct, frozen=True):
     soft: str = "0.7"
     hidden: str = "1"
     training: Training = Training()
+    student: str | None = None
 
 
 class Recover(Struct, frozen=True):

@@ -107,6 +107,7 @@ def _job_hash(s: Snapshot, evaluation: str, part: Segment) -> str:
         source=s.spec.source,
         artifacts=s.spec.artifacts,
         data=s.spec.data,
+        models=s.spec.models,
         pod_template=part.pod_template,
         timeout=o.timeout,
         processes=part.processes,

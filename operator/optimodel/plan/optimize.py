@@ -221,7 +221,7 @@ def _image_lacking(s: Snapshot, turn: Turn) -> Failure | None:
 def _job(s: Snapshot, turn: Turn, known: ModelRevisionStatus, name: str, evaluation: str) -> dict[str, Any]:
     o, part = s.spec.optimization, turn.segment
     made = known.artifact
-    pins = Pins(made.source_digest, made.data_digest) if made else turn.attempt.pins or Pins("")
+    pins = Pins(made.source_digest, made.data_digest, models=made.models) if made else turn.attempt.pins or Pins("")
     document = JobInput(
         model=s.meta.name,
         namespace=s.meta.namespace,
@@ -234,11 +234,13 @@ def _job(s: Snapshot, turn: Turn, known: ModelRevisionStatus, name: str, evaluat
         auto=o.auto,
         gates=o.gates,
         data=s.spec.data,
+        models=s.spec.models,
         shapes=o.target.shapes,
         accelerator=o.target.execution,
         batching=s.spec.serving.batching,
         pinned_source=pins.source or None,
         pinned_data=pins.data or None,
+        pinned_models=pins.models,
         processes=part.processes,
         parallelism=o.parallelism,
         release=__version__,

@@ -9,6 +9,7 @@ import msgspec
 
 from ..api.spec import ModelRevisionSpec, Optimization, RecipeSpec, TritonRuntimeSpec
 from ..recipes.identity import read_datasets, revision_hash
+from ..recipes.models import read_models
 from ..recipes.problem import Problem
 from ..recipes.resolve import resolve
 from .types import Revision, Snapshot
@@ -129,6 +130,7 @@ def _hash(s: Snapshot, asks: Optimization, runtime: TritonRuntimeSpec) -> str:
         s.spec.data,
         asks,
         asks.target.execution,
+        s.spec.models,
     )
 
 
@@ -141,6 +143,7 @@ def _spec(s: Snapshot, asks: Optimization, hash: str, runtime: TritonRuntimeSpec
         source=s.spec.source,
         steps=asks.steps,
         data=read_datasets(asks.steps, s.spec.data, asks.auto),
+        models=read_models(asks.steps, s.spec.models),
         auto=asks.auto,
         batching=s.spec.serving.batching,
         accelerator=asks.target.execution,

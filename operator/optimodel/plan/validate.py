@@ -8,7 +8,7 @@ from itertools import chain
 
 from ..api.durations import seconds
 from ..api.spec import EVALUATE, IMAGES, Batching
-from ..recipes import rules, search, shards, trains
+from ..recipes import models, rules, search, shards, trains
 from ..resources.routes import kinds
 from .revise import Target, problems
 from .types import Snapshot
@@ -38,6 +38,7 @@ def _refusals(s: Snapshot) -> Iterator[Refusal]:
     for problem in (
         *search.check(o.auto, s.spec.task, o.steps, o.gates, s.spec.data),
         *rules.check(s.spec.task, o.steps, o.gates, s.spec.data, o.target),
+        *models.check(o.steps, s.spec.models),
     ):
         yield Refusal(problem.reason, problem.message + _origin(s))
     yield from _processes(s)

@@ -15,12 +15,13 @@ from typing import Any
 import msgspec
 
 from optimodel.api.search import Auto
-from optimodel.api.sources import Artifacts, Dataset, Source
+from optimodel.api.sources import Artifacts, Dataset, Model, Source
 from optimodel.api.spec import Accelerator, Batching, Gate, Optimization, Parallelism, Shape, Task, TritonRuntimeSpec
 from optimodel.api.steps import Export, Prune, Quantize, Step, StepType
 from optimodel.api.struct import Struct
 
 from .data import place, read_by
+from .models import read_models
 
 VERSION = 1
 
@@ -95,9 +96,10 @@ def revision_hash(
     data: Sequence[Dataset] = (),
     search: Optimization | None = None,
     accelerator: Accelerator | None = None,
+    models: Sequence[Model] = (),
 ) -> str:
-    """Eight characters that change exactly when the answers may: task, source, steps (not their names), the data that
-    they read, batching, the runtime's image, arguments and formats (not its resources or placement), the accelerator if not
+    """Eight characters that change exactly when the answers may: task, source, steps (not their names), the data and other
+    models that they read, batching, the runtime's image, arguments and formats (not its resources or placement), the accelerator if not
     the CPU, and what `search` asks for if it has an `auto`."""
     form: dict[str, Any] = {
         "version": VERSION,
@@ -114,6 +116,8 @@ def revision_hash(
         form["search"] = canonical_search(auto, search.gates, search.target.shapes)
     if used := read_datasets(steps, data, auto):
         form["data"] = [{"name": item.name, **canonical_dataset(item)} for item in used]
+    if others := read_models(steps, models):
+        form["models"] = [{"name": model.name, **canonical_source(model.source)} for model in others]
     return digest(form, 8)
 
 
@@ -153,6 +157,7 @@ def job_hash(
     parallelism: Parallelism = "DDP",
     queue: str | None = None,
     until: str | None = None,
+    models: Sequence[Model] = (),
 ) -> str:
     """Five characters of what a Job depends on beyond the revision: the evidence, endpoints, secret names, the store,
     the pod template, the time limit, the processes, the queue and its last step. A change starts a new Job; the
@@ -173,4 +178,6 @@ def job_hash(
         form["queue"] = queue
     if until is not None:
         form["until"] = until
+    if models:
+        form["models"] = [canonical(model) for model in models]
     return digest(form, 5)

@@ -106,6 +106,12 @@ def _distill(settings: Distill) -> Iterator[Finding]:
     if list(settings.keep_layers) != sorted(set(settings.keep_layers)):
         layers = ", ".join(map(str, settings.keep_layers))
         yield "LayersInvalid", f"keepLayers is [{layers}]. List each layer once, in ascending order, counted from 0."
+    if settings.student is None:
+        return
+    if settings.keep_layers:
+        yield "SettingUnused", "keepLayers are the teacher's, and student names another model. Remove one of the two."
+    if decimal(settings.hidden):
+        yield "SettingUnused", f'the hidden states of student {settings.student!r} are its own. Set hidden: "0".'
 
 
 def _prune(settings: Prune) -> Iterator[Finding]:

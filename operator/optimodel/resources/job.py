@@ -39,6 +39,7 @@ def optimize_job(
     volumes.claim("source", job.source.pvc, contract.SOURCE_MOUNT, read_only=True)
     volumes.store(job.artifacts, read_only=False)
     volumes.datasets(job.data)
+    volumes.models(job.models)
     worker = _worker(job, volumes, image, pull_policy, (pod_template or {}).get("resources") or WORKER_RESOURCES)
     labels = names.labels(job.model, "optimize", job.revision)
     together, place = _together(name, job)
@@ -90,9 +91,10 @@ def _worker(
         {"name": contract.JOB_ENV, "value": contract.encode(job)},
         {"name": contract.MILLICPUS_ENV, "valueFrom": {"resourceFieldRef": _WORKER_CPUS}},
         {"name": "HOME", "value": contract.WORK_MOUNT},
-        *source_credentials(job.source),
+        *source_credentials("source", job.source),
         *s3_credentials("store", job.artifacts.s3),
         *(e for d in job.data for e in s3_credentials(f"data-{d.name}", d.s3)),
+        *(e for m in job.models for e in source_credentials(f"model-{m.name}", m.source)),
     ]
     return {
         "name": "worker",

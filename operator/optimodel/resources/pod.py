@@ -7,7 +7,7 @@ from typing import Any
 
 from ..api import contract
 from ..api.names import API_VERSION
-from ..api.sources import PVC, S3, Artifacts, Dataset, HuggingFace, LocalRef, Source
+from ..api.sources import PVC, S3, Artifacts, Dataset, HuggingFace, LocalRef, Model, Source
 
 USER = 65532
 
@@ -56,12 +56,12 @@ def s3_credentials(role: str, s3: S3 | None) -> list[dict[str, Any]]:
     return credentials(role, s3.secret_ref, S3_KEYS) if s3 else []
 
 
-def source_credentials(source: Source) -> list[dict[str, Any]]:
-    """Credentials of the model's source."""
+def source_credentials(role: str, source: Source) -> list[dict[str, Any]]:
+    """Credentials of a model's source."""
     hub: HuggingFace | None = source.hugging_face
     if hub:
-        return credentials("source", hub.secret_ref, ("HF_TOKEN",))
-    return s3_credentials("source", source.s3)
+        return credentials(role, hub.secret_ref, ("HF_TOKEN",))
+    return s3_credentials(role, source.s3)
 
 
 class Volumes:
@@ -97,6 +97,11 @@ class Volumes:
         """Every dataset that lies on a claim."""
         for d in data:
             self.claim(f"data-{d.name}", d.pvc, f"{contract.DATA_MOUNT}/{d.name}", read_only=True)
+
+    def models(self, models: Iterable[Model]) -> None:
+        """Every other model that lies on a claim."""
+        for m in models:
+            self.claim(f"model-{m.name}", m.pvc, f"{contract.MODEL_MOUNT}/{m.name}", read_only=True)
 
 
 def pod_spec(containers: list[dict[str, Any]], volumes: Volumes, **more: Any) -> dict[str, Any]:

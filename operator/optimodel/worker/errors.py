@@ -36,3 +36,13 @@ def naming(role: str) -> Iterator[None]:
     except StoreError as error:
         reason = next((role + name for kind, name in _NAMES.items() if isinstance(error, kind)), error.reason)
         raise Failure(reason, str(error), world=error.world) from error
+
+
+@contextmanager
+def about(what: str) -> Iterator[None]:
+    """Say of failures what they are about, where it is not the source."""
+    try:
+        yield
+    except Failure as failure:
+        world = failure.code == ExitCode.WORLD
+        raise Failure(failure.reason, f"{what}: {failure.message}", world=world) from failure

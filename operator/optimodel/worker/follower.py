@@ -7,14 +7,13 @@ from pathlib import Path
 
 from optimodel.api.contract import ExitCode, JobInput
 from optimodel.artifacts import Store
-from optimodel.artifacts.manifest import scan
 
 from . import steps
 from .board import log
 from .data.shelf import Shelf
 from .errors import Failure
 from .peers import Call, Peers
-from .source import check_folder, fetch
+from .source import Models, resolve
 from .tasks import KINDS
 
 
@@ -25,8 +24,16 @@ def follow(job: JobInput, store: Store, work: Path, environ: Mapping[str, str], 
     for call in peers.calls():
         name = call.step.name
         log(f"{name}: called as process {peers.rank} of {peers.size}")
+        models = Models(job.models, job.task, work / f"models-{name}", environ, call.models)
         context = steps.Context(
-            job.task, threads, work, lambda *_: None, shelf.rows, work / "checkpoints" / name, peers=peers
+            job.task,
+            threads,
+            work,
+            lambda *_: None,
+            shelf.rows,
+            work / "checkpoints" / name,
+            peers=peers,
+            model=models.folder,
         )
         source, out = _input(call, job, store, work, environ), work / "steps" / f"{name}-{call.input[7:19]}"
         try:
@@ -45,9 +52,5 @@ def _input(call: Call, job: JobInput, store: Store, work: Path, environ: Mapping
     if not call.is_source:
         store.fetch(call.input, folder)
         return folder
-    fetch(job.source, folder, environ, lambda *_: None)
-    check_folder(folder, job.task, headless=True)
-    if scan(folder).digest != call.input:
-        message = "The source changed while the processes of the Job fetched it. Set spec.source.refresh."
-        raise Failure("SourceChanged", message)
+    resolve(job.source, job.task, folder, environ, lambda *_: None, headless=True, pinned=call.input)
     return folder

@@ -32,11 +32,12 @@ _END = "end"
 
 class Call(msgspec.Struct, frozen=True):
     """What the first process asks of the others: run a step, which a search may have made up, on an input, which is the source itself
-    or a stored artifact."""
+    or a stored artifact, with other models of these digests."""
 
     step: Step
     input: str
     is_source: bool
+    models: dict[str, str] = {}
 
 
 class Peers:

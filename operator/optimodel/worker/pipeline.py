@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from optimodel.api.contract import Artifact, GateResult, Pins, Result
 from optimodel.api.search import Auto
 from optimodel.api.spec import LABELLED, Accelerator, Target
 from optimodel.api.steps import Step
-from optimodel.recipes import gates, search
+from optimodel.recipes import gates, models, search
 
 from . import report
 from .board import SEARCH, log
@@ -38,6 +38,7 @@ class Pipeline:
     def __init__(self, shop: Workshop) -> None:
         self.shop, self.job, self.store, self.board = shop, shop.job, shop.store, shop.board
         self.data_digest = ""
+        self.models: dict[str, str] = {}
         self.outcome: Outcome | None = None
         self.report_key = f"reports/{self.job.revision}-{self.job.evaluation}.json"
 
@@ -45,13 +46,15 @@ class Pipeline:
         """The result to leave. Raises `Failure` and `StoreError`."""
         self._check()
         pinned = self.job.pinned_source
-        if pinned and (found := self._known(pinned, self.job.pinned_data or "")):
+        if pinned and (found := self._known(pinned, self.job.pinned_data or "", self.job.pinned_models)):
             return found
         self.data_digest = self._data()
         source = self.shop.source()
-        if not pinned and (found := self._known(source.digest, self.data_digest)):
+        self.models = self.shop.models.digests(models.named_by(*self.job.steps))
+        if not pinned and (found := self._known(source.digest, self.data_digest, self.models)):
             return found
         self._check_labels(source)
+        self._check_students(source)
         stages = [source]
         self.board.phase("Optimize")
         until = self.job.until
@@ -75,11 +78,12 @@ class Pipeline:
         problems = (
             *search.check(job.auto, job.task, job.steps, job.gates, job.data),
             *recipes.check(job.task, job.steps, job.gates, job.data, _target(job.accelerator)),
+            *models.check(job.steps, job.models),
         )
         if problems:
             raise Failure(problems[0].reason, problems[0].message)
 
-    def _known(self, source: str, data: str) -> Result | None:
+    def _known(self, source: str, data: str, others: Mapping[str, str]) -> Result | None:
         """What an earlier Job with the same revision and evidence made of these bytes, if it is still whole: an equal spec of
         another day, or at another endpoint, may have read others. Missed gates are measured again: somebody asked for it, and
         latencies are never twice the same."""
@@ -87,7 +91,8 @@ class Pipeline:
         if report is None or report.result.outcome == "Failed" or report.result.artifact is None:
             return None
         artifact = report.result.artifact
-        if (report.source, artifact.data_digest) != (source, data) or not self.store.exists(artifact.digest):
+        read = (report.source, artifact.data_digest, artifact.models)
+        if read != (source, data, others) or not self.store.exists(artifact.digest):
             return None
         if self.job.auto is not None:
             names = [step.name for step in report.result.steps]
@@ -123,6 +128,16 @@ class Pipeline:
         known = {*head(source.folder), *(str(label) for row in learnt for label in row.labels)}
         for name in self._judged_on():
             quality.check(self.shop.shelf.rows(name), sorted(known), name)
+
+    def _check_students(self, source: Stage) -> None:
+        """Whether students that are other models can learn from what the source will be, while the source still waits for its first
+        step. Raises `Failure`."""
+        if source.folder is None or self.shop.holds(self.job.steps[0], source):
+            return
+        for name in models.named_by(*self.job.steps):
+            from .training import students
+
+            students.check(name, self.shop.models.folder(name), source.folder, self.job.task)
 
     def _baseline(self, source: Stage, stages: Sequence[Stage], name: str) -> Stage:
         """The model as adapted, or else the source, as the fp32 graph that everything is compared with: the pipeline's own
@@ -161,7 +176,7 @@ class Pipeline:
 
     def _stop(self, source: Stage, until: str) -> Result:
         """The steps of this Job are done: another goes on."""
-        pins = Pins(source.digest, self.data_digest, until)
+        pins = Pins(source.digest, self.data_digest, until, self.models)
         return Result("Succeeded", "StepsDone", f"step {until} is done", steps=self.board.steps, pins=pins)
 
     # Evaluate, judge, publish
@@ -190,6 +205,7 @@ class Pipeline:
             source_digest=source.digest,
             source_weights_bytes=source.weights_bytes,
             data_digest=self.data_digest,
+            models=self.models,
             inputs=inputs,
             outputs=outputs,
             max_batch_size=evidence.max_batch_size,

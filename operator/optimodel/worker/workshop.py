@@ -14,8 +14,8 @@ from optimodel import recipes
 from optimodel.api.contract import ExitCode, JobInput
 from optimodel.api.steps import Step
 from optimodel.artifacts import StepEntry, Store
-from optimodel.artifacts.manifest import scan
 from optimodel.recipes import data
+from optimodel.recipes.models import named_by
 
 from . import steps
 from .board import Board, log
@@ -23,7 +23,7 @@ from .checkpoints import Checkpoint
 from .data.shelf import Shelf
 from .errors import Failure
 from .peers import ALONE, Call, Peers
-from .source import check_folder, fetch, weight_bytes
+from .source import Models, resolve, weight_bytes
 from .tasks import KINDS
 
 
@@ -58,11 +58,13 @@ class Workshop:
         self.job, self.store, self.board, self.work = job, store, board, work
         self.environ, self.threads, self.peers = environ, threads, peers
         self.shelf = Shelf(job.data, environ, KINDS[job.task].reader)
+        self.models = Models(job.models, job.task, work / "models", environ, job.pinned_models)
         self.notes: dict[str, Any] = {}
         """What steps said of themselves, by their names."""
 
     def _key(self, step: Step, digest: str, made_for: str = "") -> str:
-        return steps.key(step, digest, self.job.task, self.shelf.digest(data.references(step)), made_for)
+        rows, models = self.shelf.digest(data.references(step)), self.models.digests(named_by(step))
+        return steps.key(step, digest, self.job.task, rows, made_for, models)
 
     def _own_key(self, step: Step, digest: str) -> str:
         """Where the Jobs of a revision tell each other of a step, for their images may have other versions of its tools."""
@@ -76,8 +78,12 @@ class Workshop:
         entry = self.store.step(self._key(step, digest))
         return self.store.remember(own, entry) if entry else None
 
+    def holds(self, step: Step, before: Stage) -> bool:
+        """Whether what the step makes of this stage is in the store."""
+        return self._known(step, before.digest) is not None
+
     def source(self) -> Stage:
-        """The source: its digest is enough where the first step is in the store."""
+        """The source, beside which other models are resolved: its digest is enough where the first step is in the store."""
         pinned = self.job.pinned_source
         if pinned and self._known(self.job.steps[0], pinned):
             facts = self.store.read(_facts_key(pinned), SourceFacts)
@@ -88,15 +94,10 @@ class Workshop:
 
     def _fetch(self) -> Stage:
         self.board.start("Fetch")
-        folder = self.work / "source"
-        fetch(self.job.source, folder, self.environ, lambda percent, word: self.board.percent("Fetch", percent, word))
-        check_folder(folder, self.job.task, headless=self.job.steps[0].type == "FineTune")
-        digest = scan(folder).digest
-        if self.job.pinned_source not in (None, digest):
-            raise Failure(
-                "SourceChanged",
-                "The source no longer holds the bytes of this revision. Set spec.source.refresh to optimize what it holds now.",
-            )
+        job, folder, told = self.job, self.work / "source", partial(self.board.percent, "Fetch")
+        headless, pinned = job.steps[0].type == "FineTune", job.pinned_source
+        digest = resolve(job.source, job.task, folder, self.environ, told, headless=headless, pinned=pinned)
+        self.models.digests(named_by(*job.steps), told)
         stage = Stage(digest, folder, weight_bytes(folder))
         self.store.write(_facts_key(digest), SourceFacts(stage.weights_bytes))
         self.board.end("Fetch", "Done", digest[:19], stage.weights_bytes)
@@ -144,11 +145,12 @@ class Workshop:
             due=checkpoint.due,
             peers=self.peers,
             accelerator=self.job.accelerator,
+            model=self.models.folder,
         )
         if checkpoint.bring():
             log(f"{step.name}: goes on from a checkpoint")
         if recipes.trains(step):
-            self.peers.call(Call(step, before.digest, before is source))
+            self.peers.call(Call(step, before.digest, before is source, self.models.digests(named_by(step))))
         try:
             steps.run(step, folder, out, context)
         except Failure as failure:

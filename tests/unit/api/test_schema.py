@@ -169,6 +169,11 @@ MEMBER = re.compile(r"!has\(self\.(\w+)\) \|\| self\.type == ")
 KEY = re.compile(r"self\.all\(k, size\(k\) <= (\d+)\)")
 EITHER = re.compile(r"!has\(self\.(\w+)\) \|\| !has\(self\.(\w+)\)$")
 ONE_OF_TWO = re.compile(r"has\(self\.(\w+)\) != has\(self\.(\w+)\)$")
+ONE_OF_THREE = re.compile(
+    r"\[has\(self\.(\w+)\), has\(self\.(\w+)\), has\(self\.(\w+)\)\]\.filter\(x, x\)\.size\(\) == 1$"
+)
+EXCLUSIVE = (EITHER, ONE_OF_TWO, ONE_OF_THREE)
+ALONE = re.compile(r"!has\(self\.(\w+)\) \|\| \(.* && !has\(self\.(\w+)\) && !has\(self\.(\w+)\)\)$")
 
 
 def largest(node: dict[str, Any]) -> int:
@@ -185,9 +190,11 @@ def largest(node: dict[str, Any]) -> int:
         sizes = {name: len(name) + 4 + largest(child) for name, child in node["properties"].items()}
         rules = [rule["rule"] for rule in node.get("x-kubernetes-validations", ())]
         either = [sizes.pop(found[1]) for rule in rules if (found := MEMBER.match(rule))]
-        both = (found for rule in rules if (found := ONE_OF_TWO.match(rule) or EITHER.match(rule)))
-        pairs = [sizes.pop(name) for found in both for name in found.groups()]
-        return 2 + sum(sizes.values()) + max(either, default=0) + max(pairs, default=0)
+        groups = [found.groups() for rule in rules for form in EXCLUSIVE if (found := form.match(rule))]
+        exclusive = [max(sizes.pop(name) for name in group) for group in groups]
+        alone = [[sizes.pop(name) for name in found.groups()] for rule in rules if (found := ALONE.match(rule))]
+        exclusive += [max(one, sum(others)) for one, *others in alone]
+        return 2 + sum(sizes.values()) + max(either, default=0) + sum(exclusive)
     return node["maxLength"] + 2 if "maxLength" in node else len(str(node.get("maximum", 10**19)))
 
 

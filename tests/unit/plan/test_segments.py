@@ -114,6 +114,36 @@ def states(w: World) -> list[str]:
     return [s["state"] for s in w.status["steps"]]
 
 
+def test_what_the_first_job_resolved_another_model_to_the_second_works_with() -> None:
+    """An unknown one is told before there is a Job; the revision keeps where it came from, and its Jobs which bytes it had."""
+    small = {"name": "small", "s3": {"url": "s3://models/small"}}
+    wanted = spec({"steps": ["adapt", "small"], **GPU}) | {
+        "models": [small, {"name": "spare", "pvc": {"claimName": "c"}}]
+    }
+    wanted["optimization"]["steps"][1]["distill"] |= {"student": "other", "hidden": "0"}
+    w = World(wanted)
+    w.settle()
+    assert w.condition("Ready", "False", "StepModelUnknown") and "has: small, spare" in w.message()
+    assert not w.names("Job")
+    wanted["optimization"]["steps"][1]["distill"]["student"] = "small"
+    w.edit(optimization=wanted["optimization"])
+    w.settle()
+    _, told = work(w)
+    assert ([m.name for m in told.models], told.pinned_models) == (["small", "spare"], {})
+    (revision,) = w.names("ModelRevision")
+    assert w.get("ModelRevision", revision)["spec"]["models"] == [small]
+    pins = Pins("sha256:s", "sha256:d", "small", {"small": "sha256:m"})
+    w.end_job(msgspec.structs.replace(done(told), pins=pins))
+    _, told = work(w)
+    assert told.pinned_models == {"small": "sha256:m"}
+    judged = done(told, "small")
+    w.end_job(msgspec.structs.replace(judged, artifact=msgspec.structs.replace(judged.artifact, models=pins.models)))
+    wanted["optimization"]["target"] = {"shapes": [{"batchSize": 1, "sequenceLength": 64}]}
+    w.edit(optimization=wanted["optimization"])
+    w.settle()
+    assert work(w)[1].pinned_models == {"small": "sha256:m"}, "the same bytes are judged again"
+
+
 def test_two_jobs_in_turn_with_pods_and_processes_of_their_own() -> None:
     w = World(spec({"steps": ["adapt", "small"], **GPU}, processes=2, queueName="team"))
     w.settle()

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from ..tasks import KINDS
 from .document import Report
-from .words import clean, comparison, flat, meaning, megabytes, number
+from .words import clean, comparison, flat, meaning, megabytes, number, others
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$&@!]|(?<=www)\.|:(?=/)|^[-+])", re.IGNORECASE)
 """What begins markup, HTML, an entity, a mention, or a link that some renderers find by themselves."""
@@ -45,6 +45,8 @@ def _body(report: Report) -> Iterator[str]:
         yield f"- Object: {plain(job.namespace)} / {plain(job.model)}, revision {plain(job.revision)}"
         yield f"- Task: {plain(job.task)}"
     yield f"- Source: {plain(report.source)}"
+    for name, digest, place in others(report):
+        yield f"- Model {plain(name)}: {plain(digest)}, {_settings(place)}"
     if artifact:
         role = "Artifact" if result.outcome == "Succeeded" else "Result (not published)"
         yield f"- {role}: {plain(artifact.digest)}, {megabytes(artifact.bytes)}"

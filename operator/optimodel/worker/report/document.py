@@ -33,6 +33,8 @@ class Job(msgspec.Struct, frozen=True, rename="camel"):
     threads: int
     at: str
     """UTC, ISO 8601."""
+    models: dict[str, dict[str, Any]] = {}
+    """Where the other models come from that steps read."""
 
 
 class Report(msgspec.Struct, frozen=True, rename="camel"):

@@ -11,6 +11,7 @@ from typing import Any
 import optimodel
 from optimodel.api.contract import JobInput, Result
 from optimodel.recipes import identity
+from optimodel.recipes.models import read_models
 
 from .. import steps
 from ..tasks import KINDS
@@ -42,6 +43,7 @@ def job(wanted: JobInput, threads: int) -> Job:
         tools=tools(wanted),
         threads=threads,
         at=datetime.now(UTC).isoformat(timespec="seconds"),
+        models={item.name: identity.canonical_source(item.source) for item in read_models(wanted.steps, wanted.models)},
     )
 
 

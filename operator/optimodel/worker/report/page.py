@@ -11,7 +11,7 @@ from optimodel.api.contract import GateResult
 from . import plot, search
 from .document import Report
 from .markup import Markup, table, tag, together
-from .words import UNKNOWN, comparison, flat, meaning, megabytes, number, seeds, short
+from .words import UNKNOWN, comparison, flat, meaning, megabytes, number, others, seeds, short
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 """The browser itself refuses to fetch or run anything."""
@@ -209,13 +209,14 @@ def _effect(truth: int, before: int, after: int) -> str:
 def _lineage(report: Report) -> Markup:
     rows: list[tuple[str, str, Markup, Markup]] = []
     rows.append(("source", "", _code(report.source), _json(report.job.source if report.job else {})))
+    rows += [(f"model {name}", "", _code(digest), _json(place)) for name, digest, place in others(report)]
     rows += [(made.name, made.type, _code(made.digest), _json(made.settings)) for made in report.lineage]
     if baseline := report.details.get("baseline"):
         rows.append(("baseline", "fp32 graph", _code(baseline), Markup("")))
     if report.result.artifact:
         role = "artifact" if report.result.outcome == "Succeeded" else "not published"
         rows.append((role, "", _code(report.result.artifact.digest), Markup("")))
-    note = "Each row is made of the one above it. Settings left out have their defaults."
+    note = "Each step is made of what stands above it. Settings left out have their defaults."
     table_ = table(("", "type", "digest", "settings"), rows, id="lineage")
     return _section("Lineage", table_, tag("p", note, class_="note"))
 

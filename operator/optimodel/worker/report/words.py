@@ -106,6 +106,13 @@ def comparison(report: Report) -> Iterator[tuple[str, str, str, str]]:
         yield "Batch invariance", UNKNOWN, figures.batch_invariance, batch
 
 
+def others(report: Report) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """(Name, digest, place) of each other model that steps read."""
+    places = report.job.models if report.job else {}
+    digests = report.result.artifact.models if report.result.artifact else {}
+    yield from ((name, digest, places.get(name, {})) for name, digest in digests.items())
+
+
 def seeds(report: Report) -> Iterator[tuple[str, str]]:
     """Every seed that was chosen: of steps and splits. Those not named are 0."""
     for made in report.lineage:

@@ -2,5 +2,6 @@
 
 from .checks import Listing, check_folder, choose, head, weight_bytes
 from .fetch import fetch
+from .resolve import Models, resolve
 
-__all__ = ["Listing", "check_folder", "choose", "fetch", "head", "weight_bytes"]
+__all__ = ["Listing", "Models", "check_folder", "choose", "fetch", "head", "resolve", "weight_bytes"]

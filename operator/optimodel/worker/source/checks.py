@@ -133,13 +133,13 @@ def check_folder(folder: Path, task: Task, *, headless: bool = False) -> dict[st
 
 
 def head(folder: Path) -> list[str]:
-    """Names of the labels that the folder's head gives, as transformers reads them; empty without a head for labels."""
+    """Names of the labels that the folder's head gives, in order, as transformers reads them; empty without a head for labels."""
     config = read_json(folder / "config.json")
     if not str((config.get("architectures") or [""])[0]).endswith("Classification"):
         return []
     named, count = config.get("id2label"), config.get("num_labels")
     if isinstance(named, dict):
-        return [str(name) for name in named.values()]
+        return [str(named[number]) for number in sorted(named, key=lambda n: (len(n), n))]
     return [f"LABEL_{number}" for number in range(count if isinstance(count, int) else 2)]
 
 

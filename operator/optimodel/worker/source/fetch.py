@@ -8,7 +8,7 @@ from pathlib import Path
 
 import obstore
 
-from optimodel.api.contract import SOURCE_MOUNT
+from optimodel.api.contract import SOURCE_MOUNT, credential_env
 from optimodel.api.sources import PVC, S3, Source
 from optimodel.artifacts import UnsafePath, open_prefix
 from optimodel.artifacts.errors import translated
@@ -23,23 +23,29 @@ Report = Callable[[int, str], None]
 
 
 def fetch(
-    source: Source, into: Path, environ: Mapping[str, str], report: Report, mount: Path = Path(SOURCE_MOUNT)
+    source: Source,
+    into: Path,
+    environ: Mapping[str, str],
+    report: Report,
+    mount: Path = Path(SOURCE_MOUNT),
+    role: str = "source",
 ) -> None:
-    """List the source, refuse what is unsafe, and copy what is needed into the new folder `into`. Raises `Failure`."""
+    """List the source, refuse what is unsafe, and copy what is needed into the new folder `into`, with the credentials of the
+    role. Raises `Failure`."""
     into.mkdir(parents=True)
     if source.s3 is not None:
         with naming("Source"):
-            _fetch_s3(source.s3, into, environ, report)
+            _fetch_s3(source.s3, into, environ, report, role)
     elif source.pvc is not None:
         _fetch_pvc(source.pvc, into, mount, report)
     elif source.hugging_face is not None:
-        hub.fetch(source.hugging_face, into, environ.get("SOURCE_HF_TOKEN", ""), report)
+        hub.fetch(source.hugging_face, into, environ.get(credential_env(role)["HF_TOKEN"], ""), report)
     else:
         raise Failure("SourceInvalid", "spec.source names no source. Give it one of huggingFace, s3 and pvc.")
 
 
-def _fetch_s3(s3: S3, into: Path, environ: Mapping[str, str], report: Report) -> None:
-    store = open_prefix(s3, "source", environ)
+def _fetch_s3(s3: S3, into: Path, environ: Mapping[str, str], report: Report, role: str) -> None:
+    store = open_prefix(s3, role, environ)
     with translated(s3.url):
         listing = {meta["path"]: meta["size"] for batch in obstore.list(store) for meta in batch}
     wanted = choose(listing)

@@ -46,7 +46,7 @@ def fetch(wanted: HuggingFace, into: Path, token: str, report: Callable[[int, st
 def _translated(place: str) -> Iterator[None]:
     from huggingface_hub import errors
 
-    denied = f"{place}: access denied. Put a token that may read it under HF_TOKEN in the Secret of source.secretRef."
+    denied = f"{place}: access denied. Put a token that may read it under HF_TOKEN in the Secret of its secretRef."
     try:
         yield
     except Failure:
@@ -55,7 +55,7 @@ def _translated(place: str) -> Iterator[None]:
         raise Failure("SourceAccessDenied", denied, world=True) from error
     except errors.RevisionNotFoundError as error:
         raise Failure(
-            "SourceNotFound", f"{place}: there is no such revision. Correct source.revision.", world=True
+            "SourceNotFound", f"{place}: there is no such revision. Correct its revision.", world=True
         ) from error
     except errors.HFValidationError as error:
         raise Failure("SourceInvalid", f"{place}: not a valid repository name. Write it as owner/name.") from error
@@ -65,7 +65,7 @@ def _translated(place: str) -> Iterator[None]:
             raise Failure("SourceAccessDenied", denied, world=True) from error
         if status == 404:
             raise Failure(
-                "SourceNotFound", f"{place}: not found. Correct source.repo, or upload it.", world=True
+                "SourceNotFound", f"{place}: not found. Correct its repo, or upload it.", world=True
             ) from error
         raise Failure(
             "SourceUnreachable", f"{place}: the hub answered {status}; this is retried.", world=True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,16 @@ REGISTRY: dict[StepType, Technique] = {
 }
 
 
-def key(step: Step, input_digest: str, task: Task, data_digest: str = "", made_for: str = "") -> str:
-    """The content address of a step's result: input, settings, the rows it reads, task, the code's revision and its tools'
-    versions; or, `made_for` a revision of a model, that revision in the place of the versions."""
+def key(
+    step: Step,
+    input_digest: str,
+    task: Task,
+    data_digest: str = "",
+    made_for: str = "",
+    models: Mapping[str, str] | None = None,
+) -> str:
+    """The content address of a step's result: input, settings, the rows and other models it reads, task, the code's revision
+    and its tools' versions; or, `made_for` a revision of a model, that revision in the place of the versions."""
     technique = REGISTRY[step.type]
     form: dict[str, Any] = {
         "input": input_digest,
@@ -41,6 +49,8 @@ def key(step: Step, input_digest: str, task: Task, data_digest: str = "", made_f
         form["tools"] = {name: version(name) for name in (*technique.tools, *KINDS[task].tools)}
     if data_digest:
         form["data"] = data_digest
+    if models:
+        form["models"] = models
     return identity.digest(form, 64)
 
 

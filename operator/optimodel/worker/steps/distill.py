@@ -1,4 +1,4 @@
-"""`Distill`: a student of some of the teacher's layers learns to answer like all of them."""
+"""`Distill`: a student, of some of the teacher's layers or another model, learns to answer like the teacher."""
 
 from __future__ import annotations
 
@@ -10,23 +10,21 @@ from optimodel.api.spec import LABELLED
 from optimodel.api.steps import Distill
 
 from ..errors import Failure
-from ..training import families, folders, freezing, labels, loop, losses, prompts
+from ..training import families, folders, freezing, labels, loop, losses, prompts, students
 from ..training.encoding import encoded
 from ..training.teacher import Teacher
 from .technique import Context, Technique
 
 
 def run(settings: Distill, source: Path, out: Path, context: Context) -> None:
-    """Cut the student out of the teacher, train it, and save the folder. Virtual tokens stay with the teacher."""
+    """Make the student, train it towards the teacher, and save the folder. Virtual tokens stay with the teacher."""
     context.report(1, "loading")
     teacher = folders.open_folder(source, context.task, context, virtual=True)
-    student = folders.copy(teacher.with_model(prompts.without(teacher.model)))
-    depth = len(families.layers(student.model))
-    kept = kept_layers(settings, depth)
-    families.keep_layers(student.model, kept)
+    student, kept = _student(settings, teacher, context)
     context.report(3, "tokenising")
-    rows, told = context.data(settings.data), float(settings.soft) < 1
-    texts = encoded(teacher, rows, settings.data, settings.training.max_length, labelled=told)
+    rows, told, longest = context.data(settings.data), float(settings.soft) < 1, settings.training.max_length
+    longest = min(longest, int(student.description.get("maxLength", longest)))
+    texts = encoded(teacher, rows, settings.data, longest, labelled=told)
     if texts.labels is not None and context.task in LABELLED:
         labels.several(rows, settings.data)
     share = float(settings.soft) if texts.labels is not None else 1.0
@@ -40,9 +38,23 @@ def run(settings: Distill, source: Path, out: Path, context: Context) -> None:
     student.model.train()
     outcome = loop.train(student.model, texts, loss, settings.training, context)
     context.note("loss", asdict(outcome))
-    context.note("layers", {"kept": list(kept), "of": depth, "rows": len(texts)})
+    context.note("rows", len(texts))
     context.report(92, "saving")
     folders.save(student, out, context)
+
+
+def _student(settings: Distill, teacher: folders.Subject, context: Context) -> tuple[folders.Subject, Sequence[int]]:
+    """What is to learn, and the teacher's layers that it is made of: none where it is another model. Raises `Failure`."""
+    depth, name = len(families.layers(prompts.without(teacher.model))), settings.student
+    if name is not None:
+        student = students.opened(name, context.model(name), teacher, settings.training.seed, context)
+        context.note("student", {"model": name, "layers": len(families.layers(student.model)), "of": depth})
+        return student, ()
+    student = folders.copy(teacher.with_model(prompts.without(teacher.model)))
+    kept = kept_layers(settings, depth)
+    families.keep_layers(student.model, kept)
+    context.note("layers", {"kept": list(kept), "of": depth})
+    return student, kept
 
 
 def kept_layers(settings: Distill, depth: int) -> Sequence[int]:

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,15 @@ from ..errors import Failure
 from ..peers import ALONE, Peers
 
 VERIFY_TIMEOUT_S = 600
+_NONE: Mapping[str, Path] = {}
 
 
 @dataclass(frozen=True)
 class Context:
     """What a step may know besides its folder. `report` takes percent and a word.
 
-    `data` gives the rows of `DATASET` or `DATASET/PART` as the settings name them, and raises `Failure`. `checkpoint` is a
+    `data` gives the rows of `DATASET` or `DATASET/PART` and `model` the folder of another model as the settings name them; both
+    raise `Failure`. `checkpoint` is a
     folder (made by who needs it) that holds what an earlier attempt of this very step (same input, settings, data and tools)
     gave to `keep`; the newest file alone outlives the pod. `due` tells whether one of so many bytes would be kept now.
     `note` takes a figure for the report (name, JSON value), never for the artifact. Seeds come from the settings. `peers` are
@@ -42,6 +44,7 @@ class Context:
     due: Callable[[int], bool] = lambda size: True
     peers: Peers = ALONE
     accelerator: Accelerator | None = None
+    model: Callable[[str], Path] = _NONE.__getitem__
 
 
 @dataclass(frozen=True)
