@@ -8,15 +8,16 @@ The result is the container's termination message (<= 4096 bytes of JSON). The i
 from __future__ import annotations
 
 import enum
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 from .search import Auto, SearchResult
 from .sources import Artifacts, Dataset, Model, Source
 from .spec import Accelerator, Batching, Gate, Parallelism, Shape, Task
 from .steps import Step
-from .struct import Struct
+from .struct import Decimal, Digest, Label, Name, Number, Size, Struct, Words
 
 JOB_ENV = "OPTIMODEL_JOB"
 PULL_ENV = "OPTIMODEL_PULL"
@@ -66,10 +67,10 @@ class Pins(Struct, frozen=True):
     """Where a Job of some steps left off: the digests that the source, the rows of the steps and by their names other models
     resolved to, since later Jobs of the revision refuse any other, and the last step that is done."""
 
-    source: str
-    data: str = ""
-    step: str = ""
-    models: dict[str, str] = msgspec.field(default_factory=dict)
+    source: Label
+    data: Label = ""
+    step: Name = ""
+    models: Annotated[dict[str, Label], Meta(max_length=2)] = msgspec.field(default_factory=dict)
 
 
 class JobInput(Struct, frozen=True):
@@ -124,13 +125,16 @@ class CleanupInput(Struct, frozen=True):
 class StepProgress(Struct, frozen=True):
     """One line of the progress page and of `status.steps`."""
 
-    name: str
+    name: Name
     state: Literal["Pending", "Running", "Done", "Cached", "Failed"]
-    percent: int = 0
-    seconds: str = "0"
-    message: str = ""
-    bytes: int = 0
+    percent: Annotated[int, Meta(ge=0, le=100)] = 0
+    seconds: Annotated[str, Meta(max_length=24)] = "0"
+    message: Words = ""
+    bytes: Size = 0
     """Weight bytes after this step."""
+
+
+Steps = Annotated[tuple[StepProgress, ...], Meta(max_length=32)]
 
 
 class Progress(Struct, frozen=True):
@@ -138,57 +142,60 @@ class Progress(Struct, frozen=True):
     Evaluate and Publish."""
 
     phase: Literal["Fetch", "Optimize", "Evaluate", "Publish", "Done"]
-    steps: tuple[StepProgress, ...] = ()
+    steps: Steps = ()
 
 
 class GateResult(Struct, frozen=True):
     """A gate with its number and verdict. `low` and `high` bound the value at the gate's confidence."""
 
-    name: str
-    metric: str
+    name: Name
+    metric: Name
     verdict: Literal["Pass", "Fail", "Inconclusive"]
-    value: str = ""
-    low: str = ""
-    high: str = ""
-    bound: str = ""
-    samples: int = 0
-    message: str = ""
+    value: Name = ""
+    low: Name = ""
+    high: Name = ""
+    bound: Name = ""
+    samples: Number = 0
+    message: Words = ""
 
 
 class Golden(Struct, frozen=True):
     """One remembered answer: `text` in, the first values of the output tensor `output` out, within `tolerance`."""
 
-    text: str
-    output: str
-    head: tuple[str, ...]
-    tolerance: str = "0.01"
-    max_tokens: int = 0
+    text: Annotated[str, Meta(max_length=2048)]
+    output: Label
+    head: Annotated[tuple[Decimal, ...], Meta(max_length=64)]
+    tolerance: Decimal = "0.01"
+    max_tokens: Number = 0
     """How long the answer may be, where a model writes it; 0 = not said."""
 
 
 class Tensor(Struct, frozen=True):
     """An input or output of the served model. `dims` exclude the batch dimension; -1 = variable."""
 
-    name: str
-    datatype: str
-    dims: tuple[int, ...]
+    name: Label
+    datatype: Decimal
+    dims: Annotated[tuple[Size, ...], Meta(max_length=8)]
+
+
+Tensors = Annotated[tuple[Tensor, ...], Meta(max_length=16)]
 
 
 class Artifact(Struct, frozen=True):
     """A published artifact. `digest` is `sha256:<hex>` of its manifest; bytes are `weights_bytes` of the graph and `bytes` in all."""
 
-    digest: str
-    bytes: int
-    weights_bytes: int
-    source_digest: str
-    source_weights_bytes: int
-    data_digest: str = ""
+    digest: Digest
+    bytes: Size
+    weights_bytes: Size
+    source_digest: Digest
+    source_weights_bytes: Size
+    data_digest: Digest = ""
     """What the rows that steps and the search read say; empty where none reads any."""
-    models: dict[str, str] = msgspec.field(default_factory=dict)
+    models: Annotated[dict[str, Digest], Meta(max_length=2)] = msgspec.field(default_factory=dict)
     """Digests of the other models that steps read, by their names."""
-    inputs: tuple[Tensor, ...] = ()
-    outputs: tuple[Tensor, ...] = ()
-    max_batch_size: int = 0
+    inputs: Tensors = ()
+    outputs: Tensors = ()
+    max_batch_size: Number = 0
     """Largest batch at which answers do not depend on batch neighbours: 1 unless batch invariance held; 0 = no limit."""
     golden: Golden | None = None
 
@@ -196,36 +203,36 @@ class Artifact(Struct, frozen=True):
 class Figures(Struct, frozen=True):
     """Before/after numbers, decimals as strings: cosines to the baseline, size, latency at the first shape, batch invariance."""
 
-    cosine_mean: str = ""
-    cosine_p5: str = ""
-    cosine_min: str = ""
-    accuracy: str = ""
-    baseline_accuracy: str = ""
-    perplexity: str = ""
-    baseline_perplexity: str = ""
-    samples: int = 0
-    size_ratio: str = ""
-    baseline_p50_ms: str = ""
-    p50_ms: str = ""
-    speedup: str = ""
-    speedup_low: str = ""
-    speedup_high: str = ""
-    batch_invariance: str = ""
+    cosine_mean: Decimal = ""
+    cosine_p5: Decimal = ""
+    cosine_min: Decimal = ""
+    accuracy: Decimal = ""
+    baseline_accuracy: Decimal = ""
+    perplexity: Decimal = ""
+    baseline_perplexity: Decimal = ""
+    samples: Number = 0
+    size_ratio: Decimal = ""
+    baseline_p50_ms: Decimal = ""
+    p50_ms: Decimal = ""
+    speedup: Decimal = ""
+    speedup_low: Decimal = ""
+    speedup_high: Decimal = ""
+    batch_invariance: Decimal = ""
 
 
 class Result(Struct, frozen=True):
     """What a worker leaves in its termination message."""
 
     outcome: Literal["Succeeded", "Failed"]
-    reason: str
+    reason: Label
     message: str = ""
-    component: str = "worker"
+    component: Label = "worker"
     artifact: Artifact | None = None
-    steps: tuple[StepProgress, ...] = ()
-    gates: tuple[GateResult, ...] = ()
+    steps: Steps = ()
+    gates: Annotated[tuple[GateResult, ...], Meta(max_length=32)] = ()
     figures: Figures | None = None
     search: SearchResult | None = None
-    report: str = ""
+    report: Words = ""
     """Key of the full report in the store."""
     pins: Pins | None = None
     """Of a Job that ended at its `until`: what the next one goes on from."""

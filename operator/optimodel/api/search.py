@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from .struct import Struct
+from .struct import Label, Number, Struct, Words
 
 Objective = Literal["Latency", "Size", "Throughput", "Cost"]
 """What is to be small: the time of a request at the first shape; the weights; the time that a text takes at the shape of the
@@ -33,8 +33,8 @@ class SearchResult(Struct, frozen=True):
     """What a search has found. `winner` is empty where no candidate held the floor: then the baseline is kept."""
 
     objective: Objective
-    reason: str
-    winner: str = ""
-    trials: int = 0
-    feasible: int = 0
+    reason: Words
+    winner: Label = ""
+    trials: Number = 0
+    feasible: Number = 0
     """Trials that held the floor."""

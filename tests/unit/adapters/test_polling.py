@@ -19,6 +19,7 @@ class Pod:
         self.scores: list[float] = [0.0, 0.0]
         self.loaded = False
         self.asked: list[object] = []
+        self.told: dict[str, object] = {}
 
     async def ready(self, request: web.Request) -> web.Response:
         return web.Response(status=200 if self.loaded else 400)
@@ -28,7 +29,7 @@ class Pod:
         return web.json_response({"outputs": [{"name": "SCORES", "data": self.scores}]})
 
     async def page(self, request: web.Request) -> web.Response:
-        return web.json_response({"phase": "Fetch", "steps": [{"name": "export", "state": "Pending"}]})
+        return web.json_response({"phase": "Fetch", "steps": [{"name": "export", "state": "Pending"} | self.told]})
 
 
 @pytest.fixture
@@ -92,6 +93,29 @@ async def test_a_probe_goes_from_not_loaded_through_a_wrong_answer_to_the_golden
 async def test_a_page_that_is_no_page_is_unknown(http: PodHttp, pod: tuple[Pod, str], path: str) -> None:
     with pytest.raises(Unknown):
         await progress.Pages(http).ask(ProgressTarget("uid", pod[1] + path))
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"percent": 400},
+        {"percent": -1},
+        {"seconds": "1" * 40},
+        {"seconds": "²"},
+        {"seconds": "soon"},
+        {"bytes": 10**30},
+    ],
+    ids=str,
+)
+async def test_a_page_that_no_status_could_hold_is_unknown(
+    http: PodHttp, pod: tuple[Pod, str], told: dict[str, object]
+) -> None:
+    page, at = progress.Pages(http), ProgressTarget("uid", pod[1] + "/progress")
+    pod[0].told = {"percent": 100, "seconds": "12.5"}
+    assert (await page.ask(at)).steps[0].seconds == "12.5"
+    pod[0].told = told
+    with pytest.raises(Unknown):
+        await page.ask(at)
 
 
 async def test_a_name_instead_of_an_address_is_not_asked(http: PodHttp) -> None:

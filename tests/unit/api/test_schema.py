@@ -10,7 +10,7 @@ import msgspec.inspect as ins
 import pytest
 import yaml
 
-from optimodel.api import spec, status
+from optimodel.api import contract, spec, status
 
 CRDS = Path(__file__).parents[3] / "crds"
 KINDS = [
@@ -138,6 +138,41 @@ def default_differences(node: dict[str, Any], field: ins.Field, path: str) -> It
 @pytest.mark.parametrize(("plural", "part", "cls"), KINDS)
 def test_schema_and_types_agree(plural: str, part: str, cls: type[msgspec.Struct]) -> None:
     assert list(differences(schema(plural)["properties"][part], ins.type_info(cls), part)) == []
+
+
+def looser(node: dict[str, Any], kind: ins.Type, path: str) -> Iterator[str]:
+    """Where a type takes what the schema does not."""
+    kind = unwrap(kind)
+    if isinstance(kind, ins.StrType) and kind.max_length != node["maxLength"]:
+        yield f"{path}: {kind.max_length} is not {node['maxLength']} characters"
+    elif isinstance(kind, ins.IntType):
+        bits = int(node["format"].removeprefix("int")) - 1
+        ours, theirs = (kind.ge, kind.le), (node.get("minimum", -(2**bits)), node.get("maximum", 2**bits - 1))
+        if ours != theirs:
+            yield f"{path}: {ours} is not {theirs}"
+    elif isinstance(kind, ins.VarTupleType):
+        if kind.max_length != node["maxItems"]:
+            yield f"{path}: {kind.max_length} is not {node['maxItems']} items"
+        yield from looser(node["items"], kind.item_type, f"{path}[]")
+    elif isinstance(kind, ins.DictType):
+        if kind.max_length != node["maxProperties"]:
+            yield f"{path}: {kind.max_length} is not {node['maxProperties']} members"
+        yield from looser(node["additionalProperties"], kind.value_type, f"{path}[]")
+    elif isinstance(kind, ins.StructType):
+        for field in kind.fields:
+            yield from looser(node["properties"][field.encode_name], field.type, f"{path}.{field.encode_name}")
+
+
+def test_what_a_worker_tells_is_bounded_as_the_status_that_takes_it() -> None:
+    """A termination message and a progress page are the tenant's to write; a status that is refused would block its object."""
+    takes = schema("modelrevisions")["properties"]["status"]["properties"]
+    own = schema("optimizedmodels")["properties"]["status"]["properties"]
+    told = {f.encode_name: f.type for f in ins.type_info(contract.Result).fields}  # type: ignore[attr-defined]
+    found = [each for name in takes.keys() & told.keys() for each in looser(takes[name], told[name], name)]
+    found += looser(own["attempt"]["properties"]["pins"], told["pins"], "pins")
+    found += [x for n in ("component", "reason") for x in looser(own["lastFailure"]["properties"][n], told[n], n)]
+    page = {f.encode_name: f.type for f in ins.type_info(contract.Progress).fields}  # type: ignore[attr-defined]
+    assert found == [] and list(looser(own["steps"], page["steps"], "page")) == []
 
 
 def walk(node: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any]]]:

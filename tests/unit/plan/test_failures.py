@@ -171,6 +171,18 @@ def test_a_pod_that_was_disrupted_does_not_speak_for_the_one_in_its_place() -> N
     assert w.condition("Ready")
 
 
+def test_a_result_that_no_status_could_hold_is_no_result() -> None:
+    w = World()
+    w.settle()
+    w.end_job(result(steps=(StepProgress("graph", "Done", 400),)))
+    assert w.status["lastFailure"]["reason"] == "ResultLost"
+    assert all(step.get("percent", 0) <= 100 for step in w.status.get("steps", []))
+    w.pass_time(6)
+    w.end_job(result())
+    w.serve()
+    assert w.condition("Ready")
+
+
 def test_steps_that_were_told_stay_while_the_worker_cannot_be_asked() -> None:
     w = World()
     w.settle()
