@@ -38,13 +38,14 @@ from .writer import Writer
 log = logging.getLogger("optimodel")
 
 
-def patience(error: BaseException) -> float | None:
-    """Longest wait in seconds after an error that passes by itself; None for one that is an answer."""
+def patience(error: BaseException) -> tuple[float, float | None]:
+    """Shortest and longest wait in seconds after an error: as long as the server asks for, short where it passes by itself, and
+    without an end (None) after one that is an answer."""
     if isinstance(error, TooMany):
-        return max(1.0, error.retry_after)
+        return error.retry_after, max(1.0, error.retry_after)
     if isinstance(error, Conflict):
-        return 2.0
-    return 3.0 if isinstance(error, Transient | NotLeading) else None
+        return 0.0, 2.0
+    return 0.0, 3.0 if isinstance(error, Transient | NotLeading) else None
 
 
 class Polls:

@@ -62,11 +62,12 @@ class WorkQueue(Generic[K]):
             timer.cancel()
         self._timers[key] = loop.call_later(seconds, self.add, key)
 
-    def fail(self, key: K, at_most: float | None = None) -> float:
-        """Work on `key` again after its next back-off delay, which is returned; `at_most` caps it."""
+    def fail(self, key: K, at_most: float | None = None, at_least: float = 0.0) -> float:
+        """Work on `key` again after its next back-off delay, which is returned; `at_most` caps it, but it is never under `at_least`."""
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         longest = self._longest if at_most is None else at_most
         delay = min(longest, self._first * 2.0 ** min(failures - 1, 30)) * random.uniform(0.75, 1.25)
+        delay = max(delay, at_least * random.uniform(1.0, 1.25))
         self.add_after(key, delay)
         return delay
 
@@ -136,9 +137,9 @@ class WorkQueue(Generic[K]):
 
 
 class Patience(Protocol):
-    """How long an error may make a key wait: None = the queue's longest back-off."""
+    """How long an error makes a key wait: at least, and at most in seconds; None = the queue's longest back-off."""
 
-    def __call__(self, error: BaseException) -> float | None: ...
+    def __call__(self, error: BaseException) -> tuple[float, float | None]: ...
 
 
 async def work(
@@ -176,7 +177,8 @@ async def work(
 def _settle(queue: WorkQueue[K], key: K, again: float | None, error: BaseException | None, patience: Patience) -> None:
     queue.done(key)
     if error is not None:
-        delay = queue.fail(key, patience(error))
+        least, most = patience(error)
+        delay = queue.fail(key, most, least)
         log.warning("%s: %s: %s; again in %.1f s", key, type(error).__name__, error, delay)
         log.debug("traceback", exc_info=error)
         return

@@ -9,6 +9,8 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from hypothesis.strategies import sampled_from
 
+from optimodel.app import patience
+from optimodel.errors import TooMany, Transient
 from optimodel.machinery.queue import WorkQueue, work
 
 pytestmark = pytest.mark.looptime
@@ -99,7 +101,7 @@ async def test_workers_run_keys_in_parallel_but_never_one_key_twice() -> None:
             raise ValueError("again")
         return None
 
-    workers = [asyncio.create_task(work(queue, reconcile, Open(), lambda error: 1.0)) for _ in range(4)]
+    workers = [asyncio.create_task(work(queue, reconcile, Open(), lambda error: (0.0, 1.0))) for _ in range(4)]
     for _ in range(300):
         queue.add(chance.randrange(10))
         await asyncio.sleep(chance.random() * 0.2)
@@ -120,11 +122,28 @@ async def test_a_result_in_seconds_is_when_the_next_look_happens() -> None:
         times.append(asyncio.get_running_loop().time())
         return 30.0 if len(times) < 3 else None
 
-    worker = asyncio.create_task(work(queue, reconcile, Open(), lambda error: None))
+    worker = asyncio.create_task(work(queue, reconcile, Open(), lambda error: (0.0, None)))
     queue.add("a")
     await asyncio.sleep(200)
     assert [round(after - before) for before, after in itertools.pairwise(times)] == [30, 30]
     worker.cancel()
+
+
+async def test_who_is_asked_to_slow_down_waits_as_long_as_that() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    times: list[float] = []
+
+    async def reconcile(key: str) -> float | None:
+        times.append(asyncio.get_running_loop().time())
+        raise TooMany("slower", retry_after=30) if len(times) < 4 else Transient("gone")
+
+    worker = asyncio.create_task(work(queue, reconcile, Open(), patience))
+    queue.add("a")
+    await asyncio.sleep(150)
+    worker.cancel()
+    waits = [after - before for before, after in itertools.pairwise(times)]
+    assert all(30 <= wait < 38 for wait in waits[:3]) and all(wait < 4 for wait in waits[3:]) and len(waits) > 10
+    queue.close()
 
 
 KEYS = ("a", "b", "c")
