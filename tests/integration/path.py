@@ -83,10 +83,20 @@ class World:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._do(self._client.close())
+        self._do(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
+        self._loop.close()
         self.api.close()
+
+    async def _end(self) -> None:
+        """Leave no task behind: a loop that stops under one complains at the end of the process."""
+        self._server.close()
+        playing = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in playing:
+            task.cancel()
+        await asyncio.gather(*playing, return_exceptions=True)
+        await self._client.close()
 
     def _do(self, work: Coroutine[Any, Any, Any], seconds: float = 60) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(seconds)
