@@ -82,7 +82,7 @@ def fork(
     return code, msgspec.json.decode(message.read_bytes(), type=Result), log.read_text()
 
 
-def write_rows(path: Path, rows: list[tuple[str | None, str]]) -> None:
+def write_rows(path: Path, rows: list[tuple[str | int | None, str]]) -> None:
     """A dataset of (label, text)."""
-    lines = [json.dumps({"text": text} | ({"label": label} if label else {})) for label, text in rows]
+    lines = [json.dumps({"text": text} | ({"label": label} if label is not None else {})) for label, text in rows]
     path.write_text("\n".join(lines) + "\n")

@@ -14,7 +14,7 @@ from tests.worker import jobs, tiny
 from tokenizers import Tokenizer, models, normalizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from optimodel.api.spec import Gate
+from optimodel.api.spec import Gate, Shape
 from optimodel.api.steps import Adversarial, Distill, FineTune, Prune, Quantize, Recover, Step, Training
 from optimodel.worker import steps
 from optimodel.worker.data.dataset import Row
@@ -274,6 +274,25 @@ def test_labels_that_nobody_will_know_are_told_before_training(folder):
     shutil.rmtree(folder / "work")
     (folder / "work").mkdir()
     assert run(wanted, folder).figures.accuracy, "it is learnt now"
+
+
+def test_evidence_that_cannot_be_taken_is_refused_before_training(folder):
+    judged = inputs.dataset(folder, "e", "e.jsonl")
+    gates = (Gate("right", "Accuracy", min="0", data="e"),)
+    data = (inputs.dataset(folder, file="d.jsonl"), judged)
+    jobs.write_rows(folder / "e.jsonl", [*ROWS, (None, "who wrote this")])
+    failure = refused(job(folder, TRAINERS["head"], data=data, gates=gates), folder)
+    assert failure.reason == "LabelMissing" and "'e' has rows without a label" in failure.message
+
+    jobs.write_rows(folder / "e.jsonl", ROWS)
+    virtual = tuned(method="PromptTuning", virtual_tokens=16)
+    for step, first in ((TRAINERS["head"], 71), (virtual, 55)):
+        wanted = job(folder, step, data=data, gates=gates, shapes=(Shape(1, first), Shape(1, 16)))
+        shutil.rmtree(folder / "work")
+        failure = refused(wanted, folder)
+        assert failure.reason == "ShapesTooLong"
+        assert f"has {first} tokens, and the model reads {first - 1}" in failure.message
+    assert stored(folder) == []
 
 
 @pytest.mark.parametrize("named", [{"id2label": None, "label2id": None}, {"id2label": {"0": "a", "1": "b"}}])

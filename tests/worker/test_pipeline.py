@@ -138,6 +138,30 @@ def test_an_equal_spec_reads_the_source_itself_and_works_only_where_it_says_some
     assert lost.artifact == other.artifact, "what is pinned and known needs no source any more"
 
 
+def test_a_verdict_holds_for_the_rows_it_was_judged_on(tmp_path):
+    """The spec stays as it is, and so do the report's name and the bytes that the steps read."""
+    tiny.save("bert", tmp_path / "classifier", ["fish", "person", "place"])
+    (tmp_path / "store").mkdir()
+    write_rows(tmp_path / "rows.jsonl", [{"text": f"who wrote word{n}", "label": "person"} for n in range(20)])
+    wanted = inputs.job(tmp_path, GRAPH, source="classifier", gates=(Gate("alike", "CosineMean", min="0.9"),))
+    first, store = inputs.run(wanted, tmp_path / "one")
+    pinned = structs.replace(wanted, pinned_source=first.artifact.source_digest, pinned_data="")
+    again, _ = inputs.run(pinned, tmp_path / "two")
+    assert (again.figures, states(again)["Evaluate"]) == (first.figures, "Cached")
+
+    write_rows(tmp_path / "rows.jsonl", [{"text": f"what is word{n}", "label": "place"} for n in range(30)])
+    for work, found in (("three", wanted), ("four", pinned)):
+        other, _ = inputs.run(found, tmp_path / work)
+        assert (other.figures.samples, states(other)["graph"]) == (210, "Cached")
+        assert states(other)["Evaluate"] == ("Done" if work == "three" else "Cached")
+
+    old = structs.replace(store.read(first.report, Report), judged_on="")
+    store.write(first.report, old)
+    assert states(inputs.run(wanted, tmp_path / "five")[0])["Evaluate"] == "Done", (
+        "nobody knows what that one was judged on"
+    )
+
+
 def in_turn(folder):
     """A job of three steps, in a folder that has all it needs."""
     tiny.save("bert", folder / "tiny", ["fish", "person", "place"])

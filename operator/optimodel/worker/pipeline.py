@@ -15,6 +15,7 @@ from optimodel.api.search import Auto
 from optimodel.api.spec import LABELLED, Accelerator, Target
 from optimodel.api.steps import Step
 from optimodel.recipes import gates, models, search
+from optimodel.recipes.settings import VIRTUAL
 
 from . import report
 from .board import SEARCH, log
@@ -53,7 +54,8 @@ class Pipeline:
         self.models = self.shop.models.digests(models.named_by(*self.job.steps))
         if not pinned and (found := self._known(source.digest, self.data_digest, self.models)):
             return found
-        self._check_labels(source)
+        if source.folder is not None:
+            self._check_source(source.folder)
         self._check_students(source)
         stages = [source]
         self.board.phase("Optimize")
@@ -84,15 +86,15 @@ class Pipeline:
             raise Failure(problems[0].reason, problems[0].message)
 
     def _known(self, source: str, data: str, others: Mapping[str, str]) -> Result | None:
-        """What an earlier Job with the same revision and evidence made of these bytes, if it is still whole: an equal spec of
-        another day, or at another endpoint, may have read others. Missed gates are measured again: somebody asked for it, and
-        latencies are never twice the same."""
+        """What an earlier Job with the same revision and evidence made of these bytes, and judged on these rows, if it is still whole:
+        an equal spec of another day, or at another endpoint, may have read others. Missed gates are measured again: somebody asked
+        for it, and latencies are never twice the same."""
         report = self.store.read(self.report_key, Report)
         if report is None or report.result.outcome == "Failed" or report.result.artifact is None:
             return None
         artifact = report.result.artifact
-        read = (report.source, artifact.data_digest, artifact.models)
-        if read != (source, data, others) or not self.store.exists(artifact.digest):
+        read = (report.source, artifact.data_digest, artifact.models, report.judged_on)
+        if read != (source, data, others, self._judged()) or not self.store.exists(artifact.digest):
             return None
         if self.job.auto is not None:
             names = [step.name for step in report.result.steps]
@@ -117,17 +119,22 @@ class Pipeline:
             )
         return digest
 
-    def _check_labels(self, source: Stage) -> None:
-        """Whether the rows of the evidence have labels that the source's head knows or a FineTune learns: what else is missing is told
-        before hours of training, not after. Raises `Failure`."""
-        if source.folder is None or self.job.task not in LABELLED:
-            return
+    def _check_source(self, folder: Path) -> None:
+        """What would keep the evidence from being taken is told before hours of training, not after: a first shape that the model
+        cannot read; rows without labels, or with some that neither the head knows nor a FineTune learns. Raises `Failure`."""
         from .evidence import quality
+        from .inference import fronts
+        from .steps import describe
 
-        learnt = (row for step in self.job.steps if step.fine_tune for row in self.shop.shelf.rows(step.fine_tune.data))
-        known = {*head(source.folder), *(str(label) for row in learnt for label in row.labels)}
-        for name in self._judged_on():
-            quality.check(self.shop.shelf.rows(name), sorted(known), name)
+        tunings, rows = [step.fine_tune for step in self.job.steps if step.fine_tune], self.shop.shelf.rows
+        virtual = sum(tuning.virtual_tokens for tuning in tunings if tuning.method in VIRTUAL)
+        fronts.fitting(self.job.shapes, describe.foreseen(folder, self.job.task, virtual))
+        if self.job.task not in LABELLED:
+            return
+        learnt = (str(label) for tuning in tunings for row in rows(tuning.data) for label in row.labels)
+        known, compared = sorted({*head(folder), *learnt}), [self.job.auto.validation] if self.job.auto else []
+        for name in (*compared, *self._judged_on()):
+            quality.check(rows(name), known, name, counted=self._counted(name))
 
     def _check_students(self, source: Stage) -> None:
         """Whether students that are other models can learn from what the source will be, while the source still waits for its first
@@ -218,11 +225,20 @@ class Pipeline:
     def _judged_on(self) -> tuple[str, ...]:
         return recipes.evidence(self.job.steps, self.job.gates, self.job.data)
 
+    def _judged(self) -> str:
+        """What the rows say that the evidence is taken on."""
+        return self.shop.shelf.digest(self._judged_on())
+
     def _evidence(self, name: str) -> list[Row]:
         """The rows to measure on: more of them where a gate counts right answers, which tell little each."""
-        metrics = {g.metric for g in self.job.gates if recipes.gate_dataset(g, self.job.data) == name}
-        counted = bool(metrics & recipes.LABEL_METRICS)
-        return sample(self.shop.shelf.rows(name), dataset.MAX_LABELLED_ROWS if counted else dataset.MAX_ROWS)
+        most = dataset.MAX_LABELLED_ROWS if self._counted(name) else dataset.MAX_ROWS
+        return sample(self.shop.shelf.rows(name), most)
+
+    def _counted(self, name: str) -> bool:
+        """Whether a gate counts right answers on these rows; a search asks all gates on its own."""
+        searched = self.job.auto is not None and name == self.job.auto.validation
+        bars = (g for g in self.job.gates if g.metric in recipes.LABEL_METRICS)
+        return any(searched or recipes.gate_dataset(gate, self.job.data) == name for gate in bars)
 
     def _publish(
         self, artifact: Artifact, verdicts: tuple[GateResult, ...], figures: Any, details: Any, made: Any
@@ -252,7 +268,8 @@ class Pipeline:
         if self.outcome is not None:
             result = msgspec.structs.replace(result, search=self.outcome.result)
             details |= {"search": self.outcome.details}
-        report.leave(self.store, self.report_key, facts.report(self.job, self.shop.threads, made, result, details))
+        found = facts.report(self.job, self.shop.threads, made, result, details, self._judged())
+        report.leave(self.store, self.report_key, found)
         return result
 
 

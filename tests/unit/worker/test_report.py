@@ -91,7 +91,7 @@ def example(**changes):
         },
     }  # fmt: skip
     sizes = [(ADAPTED, 90_900_000), (GRAPH, 91_000_000), (SMALL, 22_800_000)]
-    return msgspec.structs.replace(facts.report(JOB, 2, sizes, result, details), **changes)
+    return msgspec.structs.replace(facts.report(JOB, 2, sizes, result, details, "sha256:rows"), **changes)
 
 
 class Page(HTMLParser):

@@ -34,6 +34,20 @@ class Row:
         return self.label if isinstance(self.label, tuple) else (self.label,)
 
 
+def places(rows: Sequence[Row], names: Sequence[str]) -> dict[Label, int | None]:
+    """What each label of the rows means to a head of these names: its place among them, None where it has none. A label is a name, or
+    a whole number, as JSON writes it or as text, that counts the names from 0; if names are numbers themselves, a number is a name."""
+    by_name = {name: place for place, name in enumerate(names)}
+    counting = not any(name.isdecimal() for name in names)
+
+    def place(label: Label) -> int | None:
+        text = str(label)
+        counted = int(text) if counting and text.isdecimal() else len(names)
+        return by_name.get(text, counted if counted < len(names) else None)
+
+    return {label: place(label) for row in rows for label in row.labels}
+
+
 def sample(rows: Sequence[T], most: int) -> list[T]:
     """At most `most` rows, at even distances."""
     return list(rows) if len(rows) <= most else [rows[i * len(rows) // most] for i in range(most)]

@@ -12,7 +12,7 @@ from optimodel.api.spec import Metric
 from optimodel.recipes.gates import Measurement, Observed, quantile
 from optimodel.recipes.paired import Pairs, f1
 
-from ..data.rows import Label, Row
+from ..data.rows import Row, places
 from ..errors import Failure
 from ..inference.answers import cosines
 from ..inference.fronts import Array
@@ -55,8 +55,7 @@ def _rightness(
     before: Sequence[Array], after: Sequence[Array], rows: Sequence[Row], labels: Sequence[str], name: str
 ) -> tuple[Pairs, dict[str, Any]]:
     """Right answers of both, where every row has labels: one, or one for each word."""
-    places = {label: place for place, label in enumerate(labels)}
-    truth = [_place(label, places, name) for row in rows for label in row.labels]
+    truth = _truth(rows, labels, name)
     was, now = ([place for answer in answers for place in _chosen(answer)] for answers in (before, after))
     words = any(isinstance(row.label, tuple) for row in rows)
     pairs = Pairs.of(truth, was, now, [len(row.labels) for row in rows] if words else ())
@@ -80,21 +79,22 @@ def _chosen(scores: Array) -> list[int]:
     return found
 
 
-def check(rows: Sequence[Row], labels: Sequence[str], name: str) -> None:
-    """Whether labels of the rows, if all have one, are of these, by name or by number. Raises `Failure`."""
-    if not all(row.labels for row in rows):
-        return
-    places = {label: place for place, label in enumerate(labels)}
-    for label in {label for row in rows for label in row.labels}:
-        _place(label, places, name)
+def check(rows: Sequence[Row], labels: Sequence[str], name: str, *, counted: bool) -> None:
+    """Whether rows on which right answers are `counted` all have labels, and labels, if all rows have one, are of these. Raises
+    `Failure`."""
+    if all(row.labels for row in rows):
+        _truth(rows, labels, name)
+    elif counted:
+        message = f"{name!r} has rows without a label, and a gate counts right answers. Set the dataset's labelField."
+        raise Failure("LabelMissing", message)
 
 
-def _place(label: Label, places: Mapping[str, int], name: str) -> int:
-    """The label's place: by its name, else the number that it is."""
-    text = str(label)
-    if text in places:
-        return places[text]
-    if text.isdecimal() and int(text) < len(places):
-        return int(text)
-    known = ", ".join(list(places)[:10])
-    raise Failure("LabelsUnknown", f"Dataset {name!r} has label {label!r}; the model knows {known}. Rename the labels.")
+def _truth(rows: Sequence[Row], labels: Sequence[str], name: str) -> list[int]:
+    """The places of all labels of the rows, one after another."""
+    found = places(rows, labels)
+    truth = [place for row in rows for label in row.labels if (place := found[label]) is not None]
+    if unknown := [label for label, place in found.items() if place is None]:
+        known = ", ".join(labels[:10])
+        message = f"Dataset {name!r} has label {unknown[0]!r}; the model knows {known}. Rename the labels."
+        raise Failure("LabelsUnknown", message)
+    return truth

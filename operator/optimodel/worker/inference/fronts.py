@@ -15,6 +15,8 @@ from optimodel.api.spec import Shape
 from optimodel.backends import arithmetic
 from optimodel.repository import Description
 
+from ..errors import Failure
+
 Array: TypeAlias = Any
 """A numpy array; its shape is in the docstrings."""
 TEXTS = (
@@ -30,6 +32,18 @@ TEXTS = (
 """Probes of mixed lengths."""
 
 
+def fitting(wanted: Sequence[Shape], longest: int) -> list[Shape]:
+    """Those of the workloads that a model which reads so many tokens can be given. Raises `Failure` if the first is none of them: gates,
+    figures and the search are about that one, and another in its place would be judged in silence."""
+    if wanted and wanted[0].sequence_length > longest:
+        raise Failure(
+            "ShapesTooLong",
+            f"The first of optimization.target.shapes has {wanted[0].sequence_length} tokens, and the model reads {longest}. "
+            "Latency is judged at the first: put a shorter one there.",
+        )
+    return [shape for shape in wanted if shape.sequence_length <= longest]
+
+
 class Front(Protocol):
     """`probes` are questions for batch invariance and golden answers."""
 
@@ -42,7 +56,7 @@ class Front(Protocol):
         """Made-up inputs of the graph; an image has no length."""
 
     def shapes(self, wanted: Sequence[Shape]) -> list[Shape]:
-        """Those of the wanted workloads that the model can be given, each once."""
+        """Those of the wanted workloads that the model can be given, each once. Raises `Failure` as `fitting` does."""
 
 
 class Texts:
@@ -66,7 +80,7 @@ class Texts:
 
     def shapes(self, wanted: Sequence[Shape]) -> list[Shape]:
         """As `Front.shapes`."""
-        return [shape for shape in wanted if shape.sequence_length <= self.description.max_length]
+        return fitting(wanted, self.description.max_length)
 
 
 class Images:

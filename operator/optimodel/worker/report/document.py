@@ -39,7 +39,7 @@ class Job(msgspec.Struct, frozen=True, rename="camel"):
 
 class Report(msgspec.Struct, frozen=True, rename="camel"):
     """The full report: the result, and every figure behind it. `source` is the source's digest, `details` what was measured,
-    `lineage` has a line for each step."""
+    `lineage` has a line for each step, `judged_on` is the digest of the rows that the evidence was taken on."""
 
     version: int
     source: str
@@ -47,3 +47,4 @@ class Report(msgspec.Struct, frozen=True, rename="camel"):
     details: dict[str, Any] = {}
     job: Job | None = None
     lineage: tuple[Made, ...] = ()
+    judged_on: str = ""

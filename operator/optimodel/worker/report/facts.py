@@ -23,11 +23,17 @@ ALWAYS = ("onnxruntime", "tokenizers", "numpy")
 
 
 def report(
-    wanted: JobInput, threads: int, stages: Sequence[tuple[str, int]], result: Result, details: dict[str, Any]
+    wanted: JobInput,
+    threads: int,
+    stages: Sequence[tuple[str, int]],
+    result: Result,
+    details: dict[str, Any],
+    judged_on: str,
 ) -> Report:
-    """The report of a Job that has judged its result; `stages` are digest and weight bytes after each step."""
+    """The report of a Job that has judged its result; `stages` are digest and weight bytes after each step, `judged_on` the digest of
+    the rows."""
     source = result.artifact.source_digest if result.artifact else ""
-    return Report(1, source, result, details, job(wanted, threads), lineage(wanted, stages))
+    return Report(1, source, result, details, job(wanted, threads), lineage(wanted, stages), judged_on)
 
 
 def job(wanted: JobInput, threads: int) -> Job:

@@ -78,26 +78,11 @@ class Bench:
         self.base_bytes = weight_bytes(baseline)
         self.rows = self._validation()
         self.base = Remembering(baseline, threads, job.batching)
-        self.shapes = self._fitting()
-
-    def _fitting(self) -> list[Shape]:
-        found = self.base.front.shapes(self.job.shapes)
-        if not found:
-            longest = self.base.description.max_length
-            message = f"No shape of optimization.target.shapes fits the model's {longest} tokens. Name a shorter one."
-            raise Failure("ShapesTooLong", message)
-        return found
+        self.shapes = self.base.front.shapes(self.job.shapes)
 
     def _validation(self) -> list[Row]:
-        name, bars = self.auto.validation, self.job.gates
-        rows = self._data(name)
-        counted = any(gate.metric in recipes.LABEL_METRICS for gate in bars)
-        if counted and any(row.label is None for row in rows):
-            message = (
-                f"{name!r} has rows without a label, and a gate counts right answers. Set the dataset's labelField."
-            )
-            raise Failure("LabelMissing", message)
-        return sample(rows, dataset.MAX_LABELLED_ROWS if counted else dataset.MAX_ROWS)
+        counted = any(gate.metric in recipes.LABEL_METRICS for gate in self.job.gates)
+        return sample(self._data(self.auto.validation), dataset.MAX_LABELLED_ROWS if counted else dataset.MAX_ROWS)
 
     def observe(self, candidate: Candidate, findings: Sequence[Finding], told: Told) -> Observation:
         """A trial. What cannot be made is an answer too, unless the world is to blame."""

@@ -45,21 +45,34 @@ def _texts(source: Path, config: Mapping[str, Any], task: Task, tokenizer: Any) 
     pad = config.get("pad_token_id")
     return {
         "inputs": ["input_ids", "attention_mask", *(["token_type_ids"] if types else [])],
-        "maxLength": max_length(source, config, tokenizer, MAX_CONTEXT if task in GENERATING else MAX_LENGTH),
+        "maxLength": max_length(source, config, task, prompts.count(source), tokenizer.model_max_length),
         "padTokenId": 0 if pad is None else pad,
         "hiddenSize": config.get("hidden_size") or config.get("dim"),
     }
 
 
-def max_length(source: Path, config: Mapping[str, Any], tokenizer: Any, most: int = MAX_LENGTH) -> int:
-    """Longest input in tokens: the smallest of what positions (behind virtual tokens), tokenizer and sentence-transformers
-    allow, at most `most`."""
-    behind = prompts.room(positions(config), prompts.count(source))
-    limits = [most, behind, int(min(tokenizer.model_max_length, _UNLIMITED))]
+def max_length(source: Path, config: Mapping[str, Any], task: Task, virtual_tokens: int, known: float) -> int:
+    """Longest input in tokens: the smallest of what the task, positions (behind virtual tokens), the tokenizer's `known` limit and
+    sentence-transformers allow. Raises `Failure`."""
+    most = MAX_CONTEXT if task in GENERATING else MAX_LENGTH
+    limits = [most, prompts.room(positions(config), virtual_tokens), int(min(known, _UNLIMITED))]
     sentence = source / "sentence_bert_config.json"
     if sentence.exists():
         limits.append(int(read_json(sentence).get("max_seq_length") or MAX_LENGTH))
     return min(limits)
+
+
+def foreseen(source: Path, task: Task, virtual_tokens: int) -> int:
+    """`max_length` of what becomes of a source with so many virtual tokens, by its documents alone; of images no bound. Raises
+    `Failure`."""
+    if KINDS[task].images:
+        return _UNLIMITED
+    path = source / "tokenizer_config.json"
+    try:
+        known = (read_json(path) if path.exists() else {}).get("model_max_length") or _UNLIMITED
+        return max_length(source, read_json(source / "config.json"), task, virtual_tokens, float(known))
+    except (ValueError, TypeError, AttributeError):  # what loads such documents says what is wrong with them
+        return _UNLIMITED
 
 
 def positions(config: Mapping[str, Any]) -> int:

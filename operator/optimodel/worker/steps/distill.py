@@ -70,4 +70,4 @@ def kept_layers(settings: Distill, depth: int) -> Sequence[int]:
     return wanted
 
 
-TECHNIQUE = Technique(revision=1, tools=("torch", "transformers"), run=run)
+TECHNIQUE = Technique(revision=2, tools=("torch", "transformers"), run=run)

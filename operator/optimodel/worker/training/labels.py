@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..data.rows import Label, Row
+from ..data.rows import Row, places
 from ..errors import Failure
 
 
@@ -34,16 +34,13 @@ def several(rows: Sequence[Row], data: str) -> None:
 
 def numbered(rows: Sequence[Row], names: Sequence[str], data: str) -> list[list[int]]:
     """Each row's labels as places in `names`. Raises `Failure` for a label that is not there."""
-    places = {name: place for place, name in enumerate(names)}
-
-    def place(label: Label) -> int:
-        found = label if isinstance(label, int) else places.get(label, -1)
-        if not 0 <= found < len(names):
-            raise Failure(
-                "LabelsMismatch",
-                f"Data {data!r} has label {label!r}; the model's head knows {', '.join(names[:10])}. "
-                "Rename the labels, or let FineTune's method Head make a new head.",
-            )
-        return found
-
-    return [[place(label) for label in row.labels] for row in rows]
+    found = places(rows, names)
+    known = {label: place for label, place in found.items() if place is not None}
+    if len(known) < len(found):
+        label = next(label for label in found if label not in known)
+        raise Failure(
+            "LabelsMismatch",
+            f"Data {data!r} has label {label!r}; the model's head knows {', '.join(names[:10])}. "
+            "Rename the labels, or let FineTune's method Head make a new head.",
+        )
+    return [[known[label] for label in row.labels] for row in rows]
