@@ -214,25 +214,29 @@ def test_the_page_needs_nothing_from_elsewhere() -> None:
 
 def hostile():
     """A report in which every text is an attack."""
-    made = msgspec.to_builtins(example())
 
     def poison(value, key=""):
+        if isinstance(value, msgspec.Struct):
+            return msgspec.structs.replace(value, **{k: poison(getattr(value, k), k) for k in value.__struct_fields__})
         if isinstance(value, dict):
             return {k: poison(v, k) for k, v in value.items()}
-        if isinstance(value, list):
-            return [poison(v, key) for v in value]
+        if isinstance(value, list | tuple):
+            return type(value)(poison(v, key) for v in value)
         return HOSTILE if isinstance(value, str) and key not in ("state", "verdict", "outcome") else value
 
-    found = poison(made)
-    found["details"]["steps"] = {HOSTILE: {HOSTILE: HOSTILE}}
-    found["details"]["data"][HOSTILE] = {
+    found = poison(example())
+    found.details["steps"] = {HOSTILE: {HOSTILE: HOSTILE}}
+    found.details["data"][HOSTILE] = {
         "samples": 1,
         "confusion": {"labels": [HOSTILE, HOSTILE], "cells": [[0, 0, 1, 1]]},
     }
-    found["job"]["data"] = {HOSTILE: {"s3": HOSTILE, "split": {"seed": HOSTILE}}}
-    found["job"]["tools"] = {HOSTILE: HOSTILE}
-    found["lineage"][0]["settings"] = {HOSTILE: {"seed": HOSTILE}}
-    return msgspec.convert(found, Report)
+    data = {HOSTILE: {"s3": HOSTILE, "split": {"seed": HOSTILE}}}
+    first, *rest = found.lineage
+    return msgspec.structs.replace(
+        found,
+        job=msgspec.structs.replace(found.job, data=data, tools={HOSTILE: HOSTILE}),
+        lineage=(msgspec.structs.replace(first, settings={HOSTILE: {"seed": HOSTILE}}), *rest),
+    )
 
 
 def test_hostile_texts_are_shown_and_not_obeyed() -> None:
