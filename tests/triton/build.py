@@ -4,7 +4,7 @@
 `classification`: a sum of one row per token: small, but every answer depends on every token.
 `generation`: a tiny decoder that learnt two sentences, exported as the worker exports it.
 `words`: the running sum of such rows: every token's answer depends on all before it.
-`images`: one matrix product over all pixel values of a crop of 8 x 8.
+`images`: one matrix product over all pixel values of a crop of 8 x 8. `classes`: the same with a thousand labels.
 """
 
 import json
@@ -92,19 +92,23 @@ def generation(out: Path) -> None:
         steps.run(Step("graph", "Export"), source, out, tiny.context("TextGeneration", Path(scratch)))
 
 
-def images(out: Path) -> None:
-    weights = np.random.default_rng(9).normal(scale=0.1, size=(192, len(LABELS))).astype(np.float32)
+def classes(out: Path) -> None:
+    images(out, [f"class {n}" for n in range(1000)])
+
+
+def images(out: Path, labels: list[str] = LABELS) -> None:
+    weights = np.random.default_rng(9).normal(scale=0.1, size=(192, len(labels))).astype(np.float32)
     nodes = [
         helper.make_node("Flatten", ["pixel_values"], ["row"]),
         helper.make_node("MatMul", ["row", "weights"], ["logits"]),
     ]
     given = [helper.make_tensor_value_info("pixel_values", TensorProto.FLOAT, ["batch", 3, 8, 8])]
-    answer = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", len(LABELS)])]
+    answer = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", len(labels)])]
     graph = helper.make_graph(nodes, "images", given, answer, [numpy_helper.from_array(weights, "weights")])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     image = {"height": 8, "width": 8, "resize": [10], "resample": 2, "crop": True, "scale": 1 / 255}
     image |= {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.4]}
-    settings = {"task": "ImageClassification", "output": "logits", "labels": LABELS, "image": image}
+    settings = {"task": "ImageClassification", "output": "logits", "labels": labels, "image": image}
     _save(model, None, {**settings, "inputs": ["pixel_values"]}, out)
 
 
@@ -121,5 +125,5 @@ def _save(model: onnx.ModelProto, tokenizer: Path | None, settings: dict, out: P
 
 if __name__ == "__main__":
     _, kind, *paths = sys.argv
-    kinds = {"embedding": embedding, "classification": classification, "words": words, "images": images}
-    (kinds | {"generation": generation})[kind](*map(Path, paths))
+    kinds = {"embedding": embedding, "classification": classification, "words": words}
+    (kinds | {"generation": generation, "images": images, "classes": classes})[kind](*map(Path, paths))

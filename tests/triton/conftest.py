@@ -101,6 +101,12 @@ def images() -> Path:
 
 
 @pytest.fixture(scope="session")
+def classes() -> Path:
+    """The same with a thousand labels."""
+    return _artifact("classes")
+
+
+@pytest.fixture(scope="session")
 def reference() -> Callable[[Path, list[str]], list[list[float]]]:
     """The artifact's own answers, computed in another process without anything of ours."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import random
 import struct
 import zlib
@@ -14,7 +15,10 @@ import numpy as np
 import pytest
 import tritonclient.grpc as grpcclient
 
+from optimodel.adapters.inference import Inference
+from optimodel.adapters.polling import PodHttp
 from optimodel.api.spec import Batching
+from optimodel.plan.types import ProbeResult, ProbeTarget
 
 from . import client
 from .conftest import serve
@@ -109,3 +113,18 @@ def test_the_probe_shows_an_image_and_remembers_the_answer(labeller: Server) -> 
     golden = {"text": text(FILES[0]), "output": "SCORES", "head": [str(v) for v in scores], "tolerance": "0.001"}
     assert probe(labeller, golden).returncode == 0
     assert "SCORES[0]" in probe(labeller, {**golden, "head": [str(scores[0] + 0.1)]}).stderr
+
+
+async def test_the_operator_too_reads_the_scores_of_a_thousand_labels(classes: Path, tmp_path: Path) -> None:
+    with serve(classes, tmp_path, Batching(8)) as server:
+        assert probe(server).returncode == 0
+        ((scores,), _) = ask(server, FILES[:1])
+        head = tuple(str(v) for v in scores[:8])
+        target = ProbeTarget("uid", server.url, "questions", text(FILES[0]), "SCORES", head, "0.00001", input="IMAGE")
+        http = PodHttp()
+        try:
+            assert await Inference(http).ask(target) == ProbeResult(True)
+            other = await Inference(http).ask(dataclasses.replace(target, golden_text=text(FILES[1])))
+        finally:
+            await http.close()
+    assert "value 0 of SCORES" in other.message

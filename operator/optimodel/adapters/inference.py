@@ -7,10 +7,14 @@ from typing import Any
 import msgspec
 
 from ..plan.types import ProbeResult, ProbeTarget
-from .polling import PodHttp, Unknown
+from .polling import Oversized, PodHttp, Unknown
 
 RETRY = 0.5
 """Seconds between questions until the answer is right."""
+SECONDS = 5.0
+"""As long as the kubelet's own probe of the pod may take: who is Ready by that one is heard here."""
+LIMIT = 1024 * 1024
+"""Bytes of an answer. Triton writes a value with some 20 digits: about 50 000 values."""
 
 
 def compare(answer: dict[str, Any], target: ProbeTarget) -> ProbeResult:
@@ -53,7 +57,14 @@ class Inference:
         if status != 200:
             return ProbeResult(False, f"model {target.model} is not ready (status {status})")
         wanted = {"inputs": question(target), "outputs": [{"name": target.golden_output}]}
-        status, body = await self._http.call("POST", f"{base}/infer", wanted)
+        try:
+            status, body = await self._http.call("POST", f"{base}/infer", wanted, seconds=SECONDS, limit=LIMIT)
+        except Oversized:
+            return ProbeResult(
+                False,
+                f"output {target.golden_output} takes over {LIMIT} bytes, more than is read: "
+                "serve a model with fewer values",
+            )
         try:
             answer = msgspec.json.decode(body, type=dict[str, Any])
         except (msgspec.DecodeError, UnicodeDecodeError) as error:

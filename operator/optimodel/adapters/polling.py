@@ -33,6 +33,10 @@ class Unknown(Exception):
     """The pod did not answer: nothing is known, which is no failure."""
 
 
+class Oversized(Unknown):
+    """The pod answered, with more than is read."""
+
+
 @dataclass(slots=True)
 class _Watch(Generic[T]):
     target: T
@@ -114,36 +118,47 @@ class Poller(Generic[T, R]):
 
 
 class PodHttp:
-    """HTTP to pods: by address only, 2 s, 16 KB, no redirects, no proxy."""
+    """HTTP to pods: by address only, within bounds of time and bytes, no redirects, no proxy."""
 
     def __init__(self) -> None:
         connector = aiohttp.TCPConnector(limit=32, force_close=True, use_dns_cache=False)
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            timeout=aiohttp.ClientTimeout(total=SECONDS),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=False,
-        )
+        self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
 
     async def close(self) -> None:
         """Close the connections."""
         await self._session.close()
 
-    async def call(self, method: str, url: str, json: Mapping[str, Any] | None = None) -> tuple[int, bytes]:
-        """Status and body; raises Unknown when there is no answer, one too large, or the host is no address."""
+    async def call(
+        self,
+        method: str,
+        url: str,
+        json: Mapping[str, Any] | None = None,
+        *,
+        seconds: float = SECONDS,
+        limit: int = LIMIT,
+    ) -> tuple[int, bytes]:
+        """Status and body, which must come within `seconds` and have at most `limit` bytes.
+
+        Raises:
+            Oversized: the body has more.
+            Unknown: there is no answer, or the host is no address.
+        """
         where = URL(url)
         try:
             ipaddress.ip_address(where.host or "")
         except ValueError as error:
             raise Unknown(f"{url}: not an address") from error
+        timeout = aiohttp.ClientTimeout(total=seconds)
         try:
-            async with self._session.request(method, where, json=json, allow_redirects=False) as response:
+            async with self._session.request(
+                method, where, json=json, allow_redirects=False, timeout=timeout
+            ) as response:
                 chunks, size = [], 0
                 async for chunk in response.content.iter_any():
                     chunks.append(chunk)
                     size += len(chunk)
-                    if size > LIMIT:
-                        raise Unknown(f"{url}: answer over {LIMIT} bytes")
+                    if size > limit:
+                        raise Oversized(f"{url}: answer over {limit} bytes")
                 return response.status, b"".join(chunks)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Unknown(f"{url}: {error or 'time-out'}") from error

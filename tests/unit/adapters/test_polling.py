@@ -89,6 +89,18 @@ async def test_a_probe_goes_from_not_loaded_through_a_wrong_answer_to_the_golden
     assert served.asked[-1]["inputs"][0]["name"] == "IMAGE"  # type: ignore[index]
 
 
+async def test_a_wide_answer_is_read_and_one_beyond_all_bounds_says_so(http: PodHttp, pod: tuple[Pod, str]) -> None:
+    """A thousand scores as Triton writes them are over 20 kB; of no answer at all nothing would be told."""
+    asker = inference.Inference(http)
+    served, url = pod
+    served.loaded, served.scores = True, [0.25, 0.75, *[0.00012345678901234567] * 1000]
+    assert await asker.ask(target(url)) == ProbeResult(True)
+    served.scores *= 60
+    found = await asker.ask(target(url))
+    assert not found.ok
+    assert "SCORES takes over 1048576 bytes" in found.message
+
+
 @pytest.mark.parametrize("path", ["/elsewhere", "/huge", "/none"])
 async def test_a_page_that_is_no_page_is_unknown(http: PodHttp, pod: tuple[Pod, str], path: str) -> None:
     with pytest.raises(Unknown):
