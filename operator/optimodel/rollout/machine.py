@@ -13,6 +13,7 @@ from ..api.durations import seconds
 from ..api.spec import Rollout
 from ..api.status import RolloutPhase, RolloutStatus
 from . import actions, weights
+from .place import locate
 from .tick import TRAFFIC_LAG, UNREADY_GRACE, Tick
 from .types import Decision, Observed
 
@@ -26,6 +27,7 @@ def advance(observed: Observed, status: RolloutStatus | None, spec: Rollout, now
     """
     t = Tick(observed, spec, now, status, observed.stable, observed.failed_revisions, observed.handled_action)
     actions.handle(t)
+    locate(t)
     for _ in range(4 * len(spec.steps) + 16):
         before = (t.status, t.stable)
         t.waits.clear()
@@ -137,10 +139,8 @@ def _settle(t: Tick) -> None:
         t.enter("Shifting", weighed_at="")
     elif t.passed(s.weighed_at, seconds(step.min_duration)):
         if step.approval == "Required" and step.name not in s.approved:
-            wish = f"approve {s.candidate}/{step.name}"
             t.enter("AwaitingApproval")
-            t.set(message=f"waiting for {wish!r}")
-            t.tell("ApprovalRequired", f"step {step.name} at {s.weight} % waits for {wish!r}")
+            t.tell("ApprovalRequired", f"step {step.name} at {s.weight} % waits for {_wish(s)!r}")
         else:
             _go_on(t, s.step + 1)
 
@@ -151,6 +151,12 @@ def _await(t: Tick) -> None:
     step = t.spec.steps[t.flight.step]
     if step.approval is None or step.name in t.flight.approved:
         _go_on(t, t.flight.step + 1)
+    else:
+        t.set(message=f"waiting for {_wish(t.flight)!r}")
+
+
+def _wish(s: RolloutStatus) -> str:
+    return f"approve {s.candidate}/{s.step_name}"
 
 
 def _steps_over(t: Tick) -> bool:

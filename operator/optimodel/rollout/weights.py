@@ -6,7 +6,10 @@ from collections.abc import Sequence
 
 from ..api.spec import RolloutStep
 from ..api.status import RolloutPhase, RolloutStatus
-from .types import Observed
+from .types import Observed, Seen
+
+STEPPING: tuple[RolloutPhase, ...] = ("Shifting", "Settling", "AwaitingApproval")
+"""Phases in which a rollout stands at one of its steps."""
 
 
 def effective(status: RolloutStatus) -> RolloutPhase:
@@ -46,7 +49,7 @@ def wanted(status: RolloutStatus | None, stable: str) -> dict[str, int]:
 def named(status: RolloutStatus | None, stable: str) -> tuple[str, ...]:
     """Revisions that may be asked for by header: all that have weight, and a candidate on its way, even at weight 0."""
     hashes = set(wanted(status, stable))
-    if status is not None and effective(status) in ("Shifting", "Settling", "AwaitingApproval"):
+    if status is not None and effective(status) in STEPPING:
         hashes.add(status.candidate)
     return tuple(sorted(hashes))
 
@@ -64,9 +67,14 @@ def serve(status: RolloutStatus | None, stable: str, observed: Observed) -> tupl
 
 
 def floors(steps: Sequence[RolloutStep], status: RolloutStatus | None, observed: Observed) -> dict[str, int]:
-    """Least replicas by hash: stable keeps what it had when the rollout began, the candidate gets its coming share."""
+    """Least replicas by hash: stable keeps what it had when the rollout began, the candidate gets its coming share. Its pods
+    go after their traffic: it keeps what routes still send it for, and on its way back all that it has (under `Recreate`
+    they make room for stable's)."""
     if status is None or not status.stable:
         return {}
-    share = 0 if status.phase == "RollingBack" else max(status.weight, target(steps, status))
-    kept = needed(status, 100, observed)
-    return {status.stable: kept, status.candidate: needed(status, share, observed)}
+    back, candidate = status.phase == "RollingBack", status.candidate
+    share = status.weight if back else max(status.weight, target(steps, status))
+    has = min(observed.revisions.get(candidate, Seen()).replicas, observed.max_replicas)
+    routed = needed(status, observed.route.weights.get(candidate, 0), observed)
+    kept = has if back and not status.recreate else min(has, routed)
+    return {status.stable: needed(status, 100, observed), candidate: max(kept, needed(status, share, observed))}

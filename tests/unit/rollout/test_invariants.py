@@ -14,6 +14,10 @@ from optimodel.rollout import advance
 HASHES = st.sampled_from(["a", "b", "c", "d"])
 VERBS = st.sampled_from(["promote", "abort", "pause", "resume", "retry", "approve"])
 
+NAMES = st.sampled_from(["s0", "s1", "s2", "s3"])
+WEIGHTS = st.one_of(st.none(), st.integers(0, 100))
+APPROVALS = st.sampled_from([None, "Required"])
+
 
 class Rollouts(RuleBasedStateMachine):
     """A world shaken at random; `World.check` judges every decision, the invariants judge what is left behind."""
@@ -62,11 +66,23 @@ class Rollouts(RuleBasedStateMachine):
         self.world.replicas = replicas
         self.world.reconcile()
 
-    @rule(verb=VERBS, hash=HASHES)
-    def act(self, verb: str, hash: str) -> None:
+    @rule(
+        steps=st.lists(
+            st.builds(RolloutStep, NAMES, WEIGHTS, st.just("10s"), APPROVALS), max_size=4, unique_by=lambda s: s.name
+        )
+    )
+    def edit_steps(self, steps: list[RolloutStep]) -> None:
+        """Weights that are given may not go down: the API server sees to that."""
+        given = iter(sorted(step.weight for step in steps if step.weight is not None))
+        edited = [step if step.weight is None else msgspec.structs.replace(step, weight=next(given)) for step in steps]
+        self.world.spec = msgspec.structs.replace(self.world.spec, steps=tuple(edited))
+        self.world.reconcile()
+
+    @rule(verb=VERBS, hash=HASHES, step=NAMES)
+    def act(self, verb: str, hash: str, step: str) -> None:
         w, self.number = self.world, self.number + 1
         before = w.status
-        w.action = f"{verb} {hash}{'/s0' if verb == 'approve' else ''} #{self.number}"
+        w.action = f"{verb} {hash}{f'/{step}' if verb == 'approve' else ''} #{self.number}"
         w.reconcile()
         if before and before.candidate != hash and verb != "retry":
             assert w.told("ActionRefused")

@@ -14,6 +14,7 @@ from optimodel.api.durations import seconds
 from optimodel.api.spec import ParentRef, Rollout, RolloutStep, Router
 from optimodel.api.status import RolloutStatus
 from optimodel.rollout import Decision, Event, Observed, RouteState, Seen, advance
+from optimodel.rollout.weights import STEPPING
 
 ROUTER = Router(parent_refs=(ParentRef("gw"),))
 STEPS = (
@@ -120,6 +121,31 @@ class World:
             assert self.spec.router is None or (self.accepted and self.weights == {d.stable: 100})
             assert self.endpoints(d.stable) > 0
         self._check_retired(d)
+        self._check_steps(d)
+        self._check_floors(d)
+
+    def _check_steps(self, d: Decision) -> None:
+        """Whatever became of the steps: no more traffic without the approvals that stand between."""
+        s, before = d.rollout, self.status
+        if s is None or before is None or s.phase not in STEPPING:
+            return
+        steps = self.spec.steps
+        assert steps[s.step].name == s.step_name
+        if s.promote or s.candidate != before.candidate:
+            return
+        reached = 0
+        for step in steps:
+            reached = reached if step.weight is None else step.weight
+            if step.approval and step.name not in s.approved and reached >= before.weight:
+                assert s.weight <= reached, f"{s.weight} % without approval of {step.name} at {reached} %"
+
+    def _check_floors(self, d: Decision) -> None:
+        """Pods go after their traffic."""
+        if d.rollout is None or d.rollout.recreate:
+            return
+        for hash, weight in self.weights.items():
+            share = -(-d.rollout.stable_replicas * weight // 100)
+            assert d.min_replicas.get(hash, share) >= min(share, self.pods[hash].replicas if hash in self.pods else 0)
 
     def _check_retired(self, d: Decision) -> None:
         for hash in self.pods.keys() - set(d.serve):
