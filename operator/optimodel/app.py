@@ -40,12 +40,14 @@ log = logging.getLogger("optimodel")
 
 def patience(error: BaseException) -> tuple[float, float | None]:
     """Shortest and longest wait in seconds after an error: as long as the server asks for, short where it passes by itself, and
-    without an end (None) after one that is an answer."""
+    after one that is an answer until time alone changes something (None = never)."""
     if isinstance(error, TooMany):
         return error.retry_after, max(1.0, error.retry_after)
     if isinstance(error, Conflict):
         return 0.0, 2.0
-    return 0.0, 3.0 if isinstance(error, Transient | NotLeading) else None
+    if isinstance(error, Transient | NotLeading):
+        return 0.0, 3.0
+    return 0.0, error.look_again if isinstance(error, ApiError) else None
 
 
 class Polls:

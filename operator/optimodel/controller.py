@@ -10,6 +10,7 @@ from typing import Protocol
 import msgspec
 
 from . import snapshot
+from .errors import ApiError
 from .machinery.store import Store
 from .plan.decide import decide
 from .plan.types import ComplaintTarget, Plan, Platform, ProbeTarget, ProgressTarget
@@ -59,7 +60,7 @@ class Controller:
         """Works on one object; returns the seconds after which time alone changes something, or None.
 
         Raises:
-            ApiError: a write was refused; the queue tries again later.
+            ApiError: a write was refused; the queue tries again later, at `look_again` at the latest.
         """
         if self._writer.behind(key):
             return None
@@ -72,6 +73,10 @@ class Controller:
             self._polls.want(key, (), (), ())
             return None
         plan = decide(seen)
-        await self._writer.write(key, plan)
         self._polls.want(key, plan.probes, plan.progress, plan.complaints)
+        try:
+            await self._writer.write(key, plan)
+        except ApiError as error:
+            error.look_again = plan.requeue_after
+            raise
         return plan.requeue_after

@@ -21,6 +21,8 @@ class ApiError(Exception):
     def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message)
         self.status = status
+        self.look_again: float | None = None
+        """Seconds after which what was to be written is to be looked at again in any case; None = when it is tried again."""
 
 
 class NotFound(ApiError):

@@ -74,12 +74,14 @@ class Writer:
         if owner is None:
             return
         self._changed.discard(key)
-        await self._execute(owner, plan)
+        refused = await self._execute(owner, plan)
         if key in self._changed:
             self._changed.discard(key)
             self._wrote(key)
+        if refused:
+            raise refused[0][1]
 
-    async def _execute(self, owner: Obj, plan: Plan) -> None:
+    async def _execute(self, owner: Obj, plan: Plan) -> list[tuple[Refused, ApiError]]:
         refused: list[tuple[Refused, ApiError]] = []
         if plan.finalizer:
             owner = await self._finalize(owner, True)
@@ -102,17 +104,16 @@ class Writer:
                 self._record(owner, event.type, event.reason, event.message)
         if plan.finalizer is False:
             await self._finalize(self._current(owner), False)
-        if refused:
-            raise refused[0][1]
+        return refused
 
     def _current(self, owner: Obj) -> Obj:
         meta = owner["metadata"]
         return self._store.get(owner["kind"], meta.get("namespace", ""), meta["name"]) or owner
 
     def _remember(self, owner: Obj, refused: list[tuple[Refused, ApiError]]) -> None:
-        """Keep what was refused; when that is news, the status has to tell it."""
+        """Keep what was refused, which the next look tells; once it is over, the status has to take it back."""
         meta = owner["metadata"]
-        if self._store.set_fact(REFUSED, meta["uid"], tuple(told for told, _ in refused) or None):
+        if self._store.set_fact(REFUSED, meta["uid"], tuple(told for told, _ in refused) or None) and not refused:
             self._changed.add((meta["namespace"], meta["name"]))
 
     async def _try_apply(self, manifest: Manifest, owner: Obj, refused: list[tuple[Refused, ApiError]]) -> bool:

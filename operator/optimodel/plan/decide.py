@@ -13,7 +13,7 @@ from ..resources import pod as parts
 from ..resources.revision import model_revision
 from . import fence, finalize, losses, report, serve, traffic, writes
 from .conditions import Facts
-from .optimize import Work, optimize, told
+from .optimize import Work, idle, optimize
 from .revise import Target, asked, target
 from .types import Event, Plan, Ref, Revision, Snapshot
 from .validate import Refusal, refuse
@@ -29,7 +29,11 @@ def decide(s: Snapshot) -> Plan:
     action = traffic.action(s)
     gone = _gone(s, wanted)
     retry = _retries(s, wanted, action, gone)
-    work = _work(s, wanted, refusal, retry=retry, gone=gone)
+    hindered = _hindered(s, refusal) if retry else ""
+    work = _work(s, wanted, refusal, retry=retry and not hindered, gone=gone)
+    if hindered:
+        said = Event("Warning", "ActionRefused", f"{action!r}: {hindered}")
+        work = dataclasses.replace(work, events=(*work.events, said))
     handled = action if retry else s.status.handled_action
     deployable = work.deployable and refusal is None and not s.spec.suspend
     seen = serve.observe(s)
@@ -48,6 +52,13 @@ def _retries(s: Snapshot, wanted: Target | None, action: str, gone: Failure | No
     return waits or judged == "Rejected" or (judged == "Optimized" and gone is not None)
 
 
+def _hindered(s: Snapshot, refusal: Refusal | None) -> str:
+    """Why nothing can be tried now."""
+    if s.spec.suspend:
+        return "spec.suspend is true: set it to false, then ask again"
+    return f"nothing is tried while {refusal.reason} holds; mend that, then ask again" if refusal else ""
+
+
 def _gone(s: Snapshot, wanted: Target | None) -> Failure | None:
     """What the pods say, if the wanted revision's artifact went from the store after it was published."""
     found = serve.failure(s, wanted.hash) if wanted else None
@@ -57,7 +68,7 @@ def _gone(s: Snapshot, wanted: Target | None) -> Failure | None:
 def _work(s: Snapshot, wanted: Target | None, refusal: Refusal | None, *, retry: bool, gone: Failure | None) -> Work:
     if wanted is None or refusal is not None:
         known = wanted.revision.status if wanted and wanted.revision else ModelRevisionStatus()
-        return Work(known, s.status.attempt, steps=told(s, wanted))
+        return idle(s, wanted, known)
     return optimize(s, wanted, retry=retry, gone=gone)
 
 

@@ -98,7 +98,7 @@ def _try(
 ) -> Work:
     """An attempt at a revision that is not judged."""
     if s.spec.suspend:
-        return Work(known, s.status.attempt, delete=_others(s, keep=""), steps=told(s, target))
+        return idle(s, target, known)
     found = attempts.turn(s, target, known, evaluation, retry=retry, anew=anew)
     attempt = found.attempt
     if attempt.failed:
@@ -112,7 +112,13 @@ def _try(
     return _run(s, known, found, evaluation)
 
 
-def told(s: Snapshot, target: Target | None) -> tuple[StepProgress, ...]:
+def idle(s: Snapshot, target: Target | None, known: ModelRevisionStatus) -> Work:
+    """Nothing is begun. A suspended object has no Job, whatever else keeps it from having one."""
+    delete = _others(s, keep="") if s.spec.suspend else ()
+    return Work(known, s.status.attempt, delete=delete, steps=_told(s, target))
+
+
+def _told(s: Snapshot, target: Target | None) -> tuple[StepProgress, ...]:
     """The steps that status tells, while it tells of the same revision."""
     return s.status.steps if target is None or target.hash == s.status.revision else ()
 
