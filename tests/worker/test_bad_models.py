@@ -304,6 +304,16 @@ def test_a_head_whose_labels_are_numbers_is_judged_by_them(named, folder):
     assert run(job(folder, gates=(Gate("right", "Accuracy", min="0"),)), folder).figures.samples == len(ROWS)
 
 
+def test_a_head_whose_labels_are_only_counted_is_served_with_all_of_them(folder):
+    shutil.rmtree(folder / "model")
+    tiny.save("bert", folder / "model", ["place", "person", "number"])
+    rewrite("config.json", id2label=None, label2id=None, num_labels=3)(folder / "model")
+    (folder / "work").mkdir()
+    artifact = run(job(folder, data=()), folder).artifact
+    assert {output.name: output.dims for output in artifact.outputs} == {"SCORES": (3,), "LABEL": (1,)}
+    assert len(artifact.golden.head) == 3
+
+
 @pytest.mark.parametrize("method", ["Heads", "FFN", "Layers", "Magnitude"])
 def test_the_smallest_share_leaves_something_that_answers(method, folder):
     """`keep` is above 0, so a head and a neuron of each layer, or one layer, or one weight stay."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
-from optimodel.api.contract import TERMINATION_LIMIT, ExitCode, Result, StepProgress
+from optimodel.api.contract import TERMINATION_LIMIT, ExitCode, GateResult, Result, StepProgress
 
 PATH_ENV = "OPTIMODEL_TERMINATION_LOG"
 
@@ -19,22 +20,47 @@ def leave(result: Result) -> None:
 
 
 def shortened(result: Result) -> bytes:
-    """The document within the limit: messages are cut, the longest first."""
-    data = msgspec.json.encode(result)
-    for limit in (600, 200, 80, 0):
-        if len(data) <= TERMINATION_LIMIT:
-            break
-        data = msgspec.json.encode(_cut(result, limit))
-    return data
+    """The document within the limit, all of it if it fits: a longer one would be cut by the kubelet and lost whole."""
+    return next(data for less in _shorter(result) if len(data := msgspec.json.encode(less)) <= TERMINATION_LIMIT)
 
 
-def _cut(result: Result, limit: int) -> Result:
+def _shorter(result: Result) -> Iterator[Result]:
+    """The result with ever less in it, what a reader misses least first. Outcome, reason, artifact, figures, report and pins stay,
+    and of the gates those longest that did not pass: they are why an artifact is not served."""
+    replace = msgspec.structs.replace
+    yield result
+    for limit in (600, 200):
+        yield (result := _clipped(result, limit))
+    yield (result := replace(result, steps=tuple(StepProgress(s.name, s.state) for s in result.steps)))
+    passed = (_bare(g) if g.verdict == "Pass" else g for g in result.gates)
+    yield (result := replace(result, gates=tuple(passed)))
+    yield (result := _clipped(result, 80))
+    yield (result := replace(result, steps=()))
+    ranked = tuple(sorted(result.gates, key=lambda gate: ("Fail", "Inconclusive", "Pass").index(gate.verdict)))
+    missed = sum(gate.verdict != "Pass" for gate in ranked)
+    yield from (replace(result, gates=ranked[:most]) for most in range(len(ranked), missed - 1, -1))
+    bare = tuple(map(_bare, ranked))
+    yield from (replace(result, gates=bare[:most]) for most in range(missed, -1, -1))
+
+
+def _bare(gate: GateResult) -> GateResult:
+    return GateResult(gate.name, gate.metric, gate.verdict)
+
+
+def _clipped(result: Result, limit: int) -> Result:
+    """The result with texts of at most so many characters; what it says of itself keeps 200."""
+
     def clip(text: str, most: int = limit) -> str:
-        return text if len(text) <= most else text[: max(most - 1, 0)] + "…"
+        return text if len(text) <= most else text[: most - 1] + "…"
 
-    steps: tuple[StepProgress, ...] = tuple(msgspec.structs.replace(s, message=clip(s.message)) for s in result.steps)
-    gates = tuple(msgspec.structs.replace(g, message=clip(g.message)) for g in result.gates)
-    return msgspec.structs.replace(result, message=clip(result.message, max(limit, 200)), steps=steps, gates=gates)
+    own, replace = max(limit, 200), msgspec.structs.replace
+    return replace(
+        result,
+        message=clip(result.message, own),
+        steps=tuple(replace(s, message=clip(s.message)) for s in result.steps),
+        gates=tuple(replace(g, message=clip(g.message)) for g in result.gates),
+        search=replace(result.search, reason=clip(result.search.reason, own)) if result.search else None,
+    )
 
 
 def fail(component: str, reason: str, message: str, world: bool) -> int:

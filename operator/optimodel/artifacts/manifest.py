@@ -91,7 +91,7 @@ def parse(data: bytes, digest: str) -> Manifest:
     """A stored manifest, checked against its digest. Raises `DigestMismatch`, `ManifestInvalid`, `UnsafePath`."""
     if "sha256:" + hashlib.sha256(data).hexdigest() != digest:
         raise DigestMismatch(
-            f"The manifest of {digest} has other bytes than were published. Publish the artifact again."
+            f"The manifest of {digest} has other bytes than were published. Make it again by the action retry."
         )
     try:
         document = json.loads(data)

@@ -41,8 +41,8 @@ def _baselines(source: str, steps: Mapping[str, StepEntry]) -> list[str]:
 class Store:
     """The part of an object store that belongs to one namespace. Every method raises `StoreError` for what goes wrong.
 
-    A manifest is written last and only if absent, so an artifact is there whole or not at all, and two writers of the
-    same bytes agree.
+    A manifest is written last, and what is there counts only with all its files, so an artifact is there whole or not at all; two
+    writers of the same bytes agree.
     """
 
     def __init__(self, backend: Any, namespace: str, label: str) -> None:
@@ -80,16 +80,20 @@ class Store:
                 with translated(f"{self.label}/{home}/{path}"):
                     obstore.put(self._backend, f"{home}/{path}", folder / path)
                 self._download(f"{home}/{path}", file, None)
-            self._create(f"{home}/{NAME}", manifest.encoded)
+            with translated(f"{self.label}/{home}/{NAME}"):
+                obstore.put(self._backend, f"{home}/{NAME}", manifest.encoded)
         return manifest
 
     def exists(self, digest: str) -> bool:
-        """Whether the artifact is there (its bytes are checked when it is fetched)."""
+        """Whether the artifact is there: its manifest, and every file in its size (the bytes are checked when it is fetched). One that
+        is damaged is not there, so that it is made again."""
         try:
-            self.manifest(digest)
-        except ArtifactMissing:
+            files = self.manifest(digest).files
+        except (ArtifactMissing, DigestMismatch):
             return False
-        return True
+        home = self._key("artifacts", hex_of(digest))
+        there = {meta["path"]: meta["size"] for meta in self._found(home)}
+        return all(there.get(f"{home}/{path}") == file.bytes for path, file in files.items())
 
     def manifest(self, digest: str) -> Manifest:
         """The artifact's manifest, checked against the digest."""
@@ -140,7 +144,7 @@ class Store:
         if (found.hexdigest(), size) != (file.sha256, file.bytes):
             raise DigestMismatch(
                 f"{self.label}/{key} has {size} bytes or a digest other than published ({file.bytes} bytes, "
-                f"sha256 {file.sha256[:12]}…): truncated or tampered with. Remove it and publish again."
+                f"sha256 {file.sha256[:12]}…): truncated or tampered with. Remove it, and make it again by the action retry."
             )
 
     # Small documents
@@ -179,9 +183,7 @@ class Store:
     def discard_older(self, prefix: str, age: timedelta) -> None:
         """Remove the objects under a prefix that nobody has written for `age`."""
         place, before = self._key(safe(prefix)), datetime.now(UTC) - age
-        with translated(f"{self.label}/{place}"):
-            found = [meta for batch in obstore.list(self._backend, prefix=f"{place}/") for meta in batch]
-        self._delete(meta["path"] for meta in found if meta["last_modified"] < before)
+        self._delete(meta["path"] for meta in self._found(place) if meta["last_modified"] < before)
 
     # What steps made
 
@@ -243,8 +245,12 @@ class Store:
         return found
 
     def _list(self, prefix: str) -> list[str]:
+        return [meta["path"] for meta in self._found(prefix)]
+
+    def _found(self, prefix: str) -> list[Any]:
+        """Path, size and time of every object under a prefix."""
         with translated(f"{self.label}/{prefix}"):
-            return [meta["path"] for batch in obstore.list(self._backend, prefix=f"{prefix}/") for meta in batch]
+            return [meta for batch in obstore.list(self._backend, prefix=f"{prefix}/") for meta in batch]
 
     def _delete(self, keys: Iterable[str]) -> None:
         for key in keys:

@@ -11,6 +11,8 @@ from optimodel.api.sources import PVC, S3, Dataset
 from optimodel.api.spec import Gate
 from optimodel.api.steps import Step
 
+from .metrics import DATA_METRICS
+
 
 def place(s3: S3 | None, pvc: PVC | None) -> dict[str, Any]:
     """Where bytes lie, without the way there (credentials, endpoint, region)."""
@@ -76,8 +78,9 @@ def overlap(one: str, two: str, data: Sequence[Dataset]) -> bool:
 
 
 def gate_dataset(gate: Gate, data: Sequence[Dataset]) -> str | None:
-    """The data a gate is measured on: what it names, else the only dataset there is, if that is not split."""
-    if gate.data is not None:
+    """The data a gate is measured on: what it names, else the only dataset there is, if that is not split. None for a gate that
+    names none and needs none."""
+    if gate.data is not None or gate.metric not in DATA_METRICS:
         return gate.data
     return data[0].name if len(data) == 1 and data[0].split is None else None
 

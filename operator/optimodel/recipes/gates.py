@@ -8,7 +8,7 @@ Pass: the whole interval clears the bound. Fail: the whole interval misses it. O
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
 from typing import Literal
@@ -18,8 +18,8 @@ from optimodel.api.spec import Gate, Metric
 
 from .intervals import Interval, wilson, z_score
 from .likelihoods import Readings, agreement, perplexity, perplexity_ratio
+from .metrics import HIGHER_IS_BETTER, LABEL_METRICS
 from .paired import Pairs, accuracy_drop, macro_f1, macro_f1_drop
-from .rules import HIGHER_IS_BETTER, LABEL_METRICS
 
 Kind = Literal["Exact", "Mean", "Quantile"]
 SPEED: frozenset[Metric] = frozenset({"LatencyP50Ratio", "LatencyP95Ms"})
@@ -116,10 +116,15 @@ def decimal(value: float) -> str:
 
 
 def judge(
-    gates: Sequence[Gate], measurements: Mapping[Key, Observed], data: Mapping[str, str | None]
+    gates: Sequence[Gate],
+    measurements: Mapping[Key, Observed],
+    data: Mapping[str, str | None],
+    sampled: Collection[str] = (),
 ) -> tuple[GateResult, ...]:
-    """A verdict per gate, in order. `data`: gate name -> the data it is judged on (`data.gate_dataset`)."""
-    return tuple(_judge(gate, _find(gate, measurements, data.get(gate.name))) for gate in gates)
+    """A verdict per gate, in order. `data`: gate name -> the data it is judged on (`data.gate_dataset`); `sampled`: data that has
+    more rows than are measured."""
+    judged = ((gate, data.get(gate.name)) for gate in gates)
+    return tuple(_judge(gate, _find(gate, measurements, name), name not in sampled) for gate, name in judged)
 
 
 def of_a_kept_baseline(gates: Sequence[Gate]) -> set[str]:
@@ -151,7 +156,7 @@ def accuracy(pairs: Pairs, confidence: float) -> Interval | None:
     return wilson(right / sum(pairs.cells.values()), pairs.rows, confidence)
 
 
-def _judge(gate: Gate, found: Interval | None) -> GateResult:
+def _judge(gate: Gate, found: Interval | None, whole: bool) -> GateResult:
     higher = gate.metric in HIGHER_IS_BETTER and gate.max_drop is None
     bound = (gate.max_drop if gate.max_drop is not None else gate.min if higher else gate.max) or ""
     name = f"{gate.metric}Drop" if gate.max_drop is not None else gate.metric
@@ -169,13 +174,19 @@ def _judge(gate: Gate, found: Interval | None) -> GateResult:
     verdict: Literal["Pass", "Fail", "Inconclusive"] = "Pass" if clears else "Fail" if misses else "Inconclusive"
     sign = "≥" if higher else "≤"
     numbers = f"{name} {decimal(found.value)} [{decimal(found.low) or '?'}, {decimal(found.high) or '?'}]"
-    few = f"at {found.samples} " + (
-        "blocks. Measure on a quieter node," if gate.metric in SPEED else "samples. Give more data,"
-    )
     advice = {
         "Pass": "",
         "Fail": f"{numbers} misses {sign} {bound}. Compress less, or lower the bar.",
-        "Inconclusive": f"{numbers} spans {sign} {bound} {few} or move the bar.",
+        "Inconclusive": f"{numbers} spans {sign} {bound} at {found.samples} {_way_out(gate, whole)}",
     }[verdict]
     value, low, high = decimal(found.value), decimal(found.low), decimal(found.high)
     return GateResult(gate.name, name, verdict, value, low, high, bound, found.samples, advice)
+
+
+def _way_out(gate: Gate, whole: bool) -> str:
+    """What was counted, and what may narrow its interval or let it be wider; `whole`: all rows that there are were measured."""
+    if gate.metric in SPEED:
+        return "blocks. Measure on a quieter node, lower the gate's `confidence`, or move the bar."
+    if not whole:
+        return "samples, the most that are measured. Lower the gate's `confidence`, or move the bar."
+    return "samples. Give more data, or move the bar."

@@ -12,6 +12,7 @@ from optimodel.api.steps import Prune, Quantize, Step, StepType
 
 from . import decoders, devices, images, settings
 from .data import gate_dataset, known, overlap, read_by, references
+from .metrics import COSINES, DATA_METRICS, HIGHER_IS_BETTER, LABEL_METRICS, TEXT_METRICS
 from .problem import Problem, decimal
 
 ORDER: tuple[StepType, ...] = ("FineTune", "Distill", "Prune", "QAT", "Export", "Quantize")
@@ -20,20 +21,7 @@ ORDER: tuple[StepType, ...] = ("FineTune", "Distill", "Prune", "QAT", "Export", 
 READ_VIRTUAL: frozenset[StepType] = frozenset({"FineTune", "Distill", "Export", "Quantize"})
 """Step types that work on a model that reads virtual tokens. Distill leaves them with the teacher."""
 
-LABEL_METRICS = frozenset({"Accuracy", "MacroF1"})
-"""Metrics that need labels, and for which a drop against the baseline has a meaning: the cosines are relative to it already."""
-
-COSINES = frozenset({"CosineMean", "CosineP5", "CosineMin"})
-"""Metrics of answers that are vectors or scores."""
-
-TEXT_METRICS = frozenset({"Perplexity", "PerplexityRatio", "NextTokenAgreement"})
-"""Metrics of models that write text."""
-
-DATA_METRICS = COSINES | LABEL_METRICS | TEXT_METRICS
-"""Metrics that are measured on held-out data."""
-
 _LABELLED, _GENERATING = (" or ".join(sorted(tasks)) for tasks in (LABELLED, GENERATING))
-HIGHER_IS_BETTER = (DATA_METRICS | {"BatchInvariance"}) - {"Perplexity", "PerplexityRatio"}
 
 
 def check(

@@ -202,7 +202,8 @@ class Pipeline:
         base, best = (opened(folder, self.shop.threads, self.job.batching, place) for folder in folders)
         evidence = evaluate(base, best, rows, self.job.shapes, ratio, told, gates.blocks(self.job.gates))
         judged_on = {gate.name: recipes.gate_dataset(gate, self.job.data) for gate in self.job.gates}
-        verdicts = gates.judge(self.job.gates, evidence.measurements, judged_on)
+        sampled = [name for name, measured in rows.items() if len(measured) < len(self.shop.shelf.rows(name))]
+        verdicts = gates.judge(self.job.gates, evidence.measurements, judged_on, sampled)
         self.board.end("Evaluate", "Done", f"{evidence.figures.samples} samples")
         inputs, outputs = repository.interface(best.description)
         artifact = Artifact(

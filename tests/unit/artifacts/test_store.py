@@ -89,6 +89,30 @@ def test_missing_parts_are_a_missing_artifact(store, folder, tmp_path, name):
         store.fetch(digest, tmp_path / "out")
 
 
+@pytest.mark.parametrize("name", ["model.onnx", "sub/extra.txt", "manifest.json"])
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"cut")])
+def test_a_damaged_artifact_is_made_again(store, folder, tmp_path, damage, name):
+    digest = store.publish(folder).digest
+    store.remember("k", StepEntry("Export", "sha256:" + "a" * 64, digest))
+    damage(stored(tmp_path, digest, name))
+    assert not store.exists(digest) and store.step("k") is None, "a step that made it is worked again"
+    assert store.publish(folder).digest == digest and store.exists(digest)
+    store.fetch(digest, tmp_path / "out")
+    assert scan(tmp_path / "out") == scan(folder)
+
+
+def test_bytes_of_another_kind_are_made_again_once_they_are_removed(store, folder, tmp_path):
+    digest = store.publish(folder).digest
+    victim = stored(tmp_path, digest, "model.onnx")
+    victim.write_bytes(bytes(victim.stat().st_size))
+    with pytest.raises(artifacts.DigestMismatch, match="Remove it, and make it again by the action retry"):
+        store.fetch(digest, tmp_path / "out")
+    victim.unlink()
+    store.publish(folder)
+    store.fetch(digest, tmp_path / "out")
+    assert scan(tmp_path / "out") == scan(folder)
+
+
 @pytest.mark.parametrize(
     "path", ["../up", "/etc/passwd", "a/../../b", "a\\b", "", ".", "a//b", "C:/x", "a/./b", "nul\0"]
 )

@@ -29,6 +29,19 @@ def test_pass_fail_and_inconclusive():
     assert "Give more data" in unsure.message
 
 
+def test_what_an_unsure_gate_asks_for_would_help():
+    cosines = Measurement("Mean", tuple(0.99 + 0.002 * (i % 3 - 1) for i in range(300)))
+    clock = Measurement("Quantile", tuple(0.5 + i / 1000 for i in range(21)))
+    bars = [Gate("alike", "CosineMean", min="0.99"), Gate("fast", "LatencyP50Ratio", max="0.51")]
+    measured = {("CosineMean", "d"): cosines, ("LatencyP50Ratio", None): clock}
+    for sampled, more_helps in (((), True), (("d",), False)):
+        alike, fast = judge(bars, measured, {"alike": "d", "fast": None}, sampled)
+        assert {alike.verdict, fast.verdict} == {"Inconclusive"}
+        assert ("Give more data" in alike.message) == more_helps
+        assert ("`confidence`" in alike.message) != more_helps
+        assert "data" not in fast.message and "`confidence`" in fast.message
+
+
 def test_missing_data_never_passes():
     assert verdict(Gate("g", "Accuracy", min="0"), None).verdict == "Inconclusive"
     assert verdict(Gate("g", "Accuracy", min="0"), Measurement("Mean", ())).verdict == "Inconclusive"

@@ -276,6 +276,22 @@ def test_a_gate_judges_only_on_rows_that_no_step_reads(judged, held_out):
     assert found == ([] if held_out else ["DataNotHeldOut"])
 
 
+def test_a_gate_that_reads_no_data_has_nothing_to_hold_out():
+    calibrated = (EXPORT, quantize(method="Static", data="trec"))
+    bars = (
+        Gate("size", "SizeRatio", max="0.4"),
+        Gate("speed", "LatencyP50Ratio", max="0.8"),
+        Gate("alone", "BatchInvariance", min="0.9999"),
+    )
+    assert reasons(steps=calibrated, gates=bars, data=(TREC,)) == []
+    assert recipes.evidence(calibrated, bars, (TREC,)) == (), "its only rows were read by a step"
+    assert recipes.evidence((EXPORT, QUANTIZE), bars, (TREC,)) == ("trec",)
+    alike = Gate("alike", "CosineMean", min="0.9")
+    assert reasons(steps=calibrated, gates=(alike,), data=(TREC,)) == ["DataNotHeldOut"]
+    named = Gate("size", "SizeRatio", data="trec", max="0.4")
+    assert reasons(steps=calibrated, gates=(named,), data=(TREC,)) == ["DataNotHeldOut"], "asked for by name"
+
+
 @pytest.mark.parametrize(
     ("gate", "reason"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 
 import pytest
@@ -12,7 +13,7 @@ from optimodel.api.sources import PVC, S3, Dataset, Source
 from optimodel.worker.data import dataset
 from optimodel.worker.data.rows import sample
 from optimodel.worker.errors import Failure
-from optimodel.worker.source import check_folder, choose, fetch
+from optimodel.worker.source import check_folder, choose, fetch, head, weight_bytes
 
 CONFIG = {"model_type": "bert", "architectures": ["BertModel"], "vocab_size": 10}
 
@@ -68,9 +69,35 @@ def test_custom_code_by_auto_map(folder, tmp_path, name):
     refused(lambda: fetched(folder, tmp_path), "CustomCodeRefused")
 
 
-def test_custom_code_by_file(folder, tmp_path):
-    (folder / "modeling.py").write_text("raise SystemExit")
-    refused(lambda: fetched(folder, tmp_path), "CustomCodeRefused")
+def test_a_script_beside_the_model_stays_where_it_is(folder, tmp_path):
+    """Hubs have the training script of many a model of a built-in architecture."""
+    (folder / "train_script.py").write_text("raise SystemExit")
+    assert fetched(folder, tmp_path) == CONFIG
+    assert list((tmp_path / "out").rglob("*.py")) == []
+
+
+def test_only_the_weights_that_are_loaded_are_fetched_and_counted(folder, tmp_path):
+    for other in ("model.fp16.safetensors", "consolidated.safetensors", "adapter_model.safetensors"):
+        (folder / other).write_bytes(safetensors(100))
+    fetched(folder, tmp_path)
+    assert [path.name for path in (tmp_path / "out").glob("*.safetensors")] == ["model.safetensors"]
+    assert weight_bytes(folder) == weight_bytes(tmp_path / "out") == (folder / "model.safetensors").stat().st_size
+
+
+def sharded(folder, *shards):
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
+    index = {"weight_map": {f"w{number}": shard for number, shard in enumerate(shards)}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def test_shards_are_those_of_the_index(folder, tmp_path):
+    sharded(folder, "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+    (folder / "model-00002-of-00002.safetensors").write_bytes(safetensors(7))
+    (folder / "adapter_model.safetensors").write_bytes(safetensors(1000))
+    fetched(folder, tmp_path)
+    assert weight_bytes(tmp_path / "out") == len(safetensors(16)) + len(safetensors(7))
+    (tmp_path / "out" / "model.safetensors.index.json").unlink()
+    refused(lambda: check_folder(tmp_path / "out", "TextEmbedding"), "WeightsMissing")
 
 
 @pytest.mark.parametrize("name", ["../../etc/cron.d/x.json", "/abs/config.json", "a\\..\\b.safetensors"])
@@ -84,9 +111,30 @@ def test_links_that_leave_the_claim(folder, tmp_path):
 
 
 def test_shards_of_an_index_stay_inside(folder, tmp_path):
-    index = {"weight_map": {"w": "../../secret.safetensors"}}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    sharded(folder, "../../secret.safetensors")
     refused(lambda: fetched(folder, tmp_path), "UnsafePath")
+
+
+def test_links_of_data_stay_in_the_claim(tmp_path):
+    claim = tmp_path / "rows"
+    claim.mkdir()
+    (claim / "there.jsonl").write_text('{"text": "a"}')
+    for name, target in {
+        "inside": "there.jsonl",
+        "out": "/proc/self/environ",
+        "endless": "/dev/zero",
+        "loop": "loop",
+    }.items():
+        (claim / name).symlink_to(target)
+    os.mkfifo(claim / "pipe")
+
+    def load(name):
+        return dataset.load(Dataset("rows", pvc=PVC("claim", name)), {}, mount=tmp_path)
+
+    assert [row.text for row in load("inside")] == ["a"]
+    for name in ("out", "endless", "loop"):
+        assert repr(name) in refused(lambda name=name: load(name), "UnsafePath")
+    assert "not a file" in refused(lambda: load("pipe"), "DataNotFound", ExitCode.WORLD)
 
 
 def test_paths_of_the_spec_stay_inside(tmp_path):
@@ -101,7 +149,7 @@ def test_truncated_weights_are_the_worlds_fault(folder, tmp_path, cut):
 
 
 def test_truncated_config_and_missing_shards(folder, tmp_path):
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"w": "model-2.safetensors"}}))
+    sharded(folder, "model-00002-of-00002.safetensors")
     refused(lambda: fetched(folder, tmp_path), "SourceTruncated", ExitCode.WORLD)
     (tmp_path / "out" / "config.json").write_text('{"model_type": "be')
     refused(lambda: check_folder(tmp_path / "out", "TextEmbedding"), "SourceTruncated", ExitCode.WORLD)
@@ -149,6 +197,24 @@ def test_words_need_a_head_of_their_own_unless_a_step_makes_it(folder, tmp_path)
         json.dumps(CONFIG | {"architectures": ["BertForTokenClassification"]})
     )
     assert check_folder(tmp_path / "out", "TokenClassification")["model_type"] == CONFIG["model_type"]
+
+
+@pytest.mark.parametrize(
+    ("said", "names"),
+    [
+        ({"num_labels": 3}, ["LABEL_0", "LABEL_1", "LABEL_2"]),
+        ({}, ["LABEL_0", "LABEL_1"]),
+        ({"id2label": {"10": "k", "9": "j"}, "num_labels": 5}, ["j", "k"]),
+    ],
+)
+def test_labels_are_those_that_transformers_reads(folder, said, names):
+    classifier = CONFIG | {"architectures": ["BertForSequenceClassification"]}
+    (folder / "config.json").write_text(json.dumps(classifier | said))
+    check_folder(folder, "TextClassification")
+    assert head(folder) == names
+    for odd, reason in (({"num_labels": 1}, "UnsupportedArchitecture"), ({"id2label": {"x": "a"}}, "ModelUnloadable")):
+        (folder / "config.json").write_text(json.dumps(classifier | odd))
+        refused(lambda: check_folder(folder, "TextClassification"), reason)
 
 
 def test_missing_things(folder, tmp_path):

@@ -199,6 +199,13 @@ def test_the_plot_has_a_bar_for_each_stage_in_proportion() -> None:
     assert "accuracy 0.9700" in plot and "accuracy 0.9400" in plot
 
 
+@pytest.mark.parametrize("cosine", ["", "0.991"])
+def test_the_plot_has_no_dots_where_no_answers_were_compared(cosine) -> None:
+    figures = Figures(cosine_mean=cosine, perplexity="12.5", baseline_perplexity="12.1", size_ratio="0.25")
+    shown = report.page(example(result=msgspec.structs.replace(example().result, figures=figures)))
+    assert shown.count("<title>cosine to the baseline") == (2 if cosine else 0)
+
+
 def test_the_page_needs_nothing_from_elsewhere() -> None:
     text = report.page(example())
     page = Page(text)

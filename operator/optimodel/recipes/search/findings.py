@@ -10,7 +10,7 @@ import msgspec
 
 from optimodel.api.contract import GateResult
 
-from ..rules import DATA_METRICS
+from ..metrics import DATA_METRICS
 
 
 class Observation(msgspec.Struct, frozen=True, tag=True, rename="camel"):

@@ -10,8 +10,8 @@ from optimodel.api.spec import GENERATING, LABELLED, Gate, Task
 from optimodel.api.steps import Step
 
 from ..data import gate_dataset, known, overlap, read_by
+from ..metrics import DATA_METRICS
 from ..problem import Problem
-from ..rules import DATA_METRICS
 from ..rules import check as check_steps
 from .space import PREFIX, Candidate, Space, prunings
 

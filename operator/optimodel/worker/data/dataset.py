@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from collections import Counter
@@ -17,6 +18,7 @@ from optimodel.artifacts import UnsafePath, open_prefix
 from optimodel.artifacts.errors import translated
 from optimodel.artifacts.manifest import safe
 
+from ..claims import inside
 from ..errors import Failure, naming
 from . import formats
 from .rows import TEXT, Reader, Row
@@ -100,9 +102,12 @@ def _read(dataset: Dataset, environ: Mapping[str, str], mount: Path) -> bytes:
             return bytes(answer.bytes())
     path = dataset.pvc.path.strip("/") if dataset.pvc else ""
     try:
-        file = mount / dataset.name / safe(path)
-        _bound(file.stat().st_size, dataset.name)
-        return file.read_bytes()
+        home = mount / dataset.name
+        file = inside(home / safe(path), home)
+        if file.exists() and not file.is_file():
+            raise OSError(errno.EINVAL, "not a file")
+        with file.open("rb") as stream:
+            found = stream.read(MAX_BYTES + 1)
     except UnsafePath as error:
         raise Failure("UnsafePath", str(error)) from error
     except OSError as error:
@@ -110,6 +115,8 @@ def _read(dataset: Dataset, environ: Mapping[str, str], mount: Path) -> bytes:
             f"Dataset {dataset.name!r}: {path!r} on the claim: {error.strerror}. Put the file there; this is retried."
         )
         raise Failure("DataNotFound", message, world=True) from error
+    _bound(len(found), dataset.name)
+    return found
 
 
 def _bound(size: int, name: str) -> None:

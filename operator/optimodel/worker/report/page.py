@@ -108,10 +108,10 @@ def _path(report: Report) -> Markup:
         return Markup("")
     name = "accuracy" if figures and figures.accuracy else "cosine to the baseline"
     before, after = UNKNOWN, UNKNOWN
-    if figures:
-        before, after = (
-            (figures.baseline_accuracy, figures.accuracy) if figures.accuracy else ("1", figures.cosine_mean)
-        )
+    if figures and figures.accuracy:
+        before, after = figures.baseline_accuracy, figures.accuracy
+    elif figures and figures.cosine_mean:
+        before, after = "1", figures.cosine_mean
     adapted = max((n for n, made in enumerate(report.lineage, 1) if made.type == "FineTune"), default=0)
     known = {adapted: before, len(report.lineage): after}
     sizes = [("source", artifact.source_weights_bytes), *((made.name, made.weights_bytes) for made in report.lineage)]

@@ -22,13 +22,16 @@ from .images import FILE as PROCESSOR
 Listing = Mapping[str, int]
 """File name -> size in bytes (0 = unknown)."""
 
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+VIRTUAL_TOKENS = "virtual_tokens.safetensors"
+"""Weights of a `FineTune` that leaves the model's own as they are."""
 WANTED = (
     "config.json",
     "generation_config.json",
     "chat_template.jinja",
     "tokenizer*",
     "*.safetensors",
-    "model.safetensors.index.json",
+    INDEX,
     "special_tokens_map.json",
     "vocab.txt",
     "vocab.json",
@@ -59,10 +62,9 @@ def choose(listing: Listing) -> list[str]:
             safe(name)
         except UnsafePath as error:
             raise Failure("UnsafePath", str(error)) from error
-    scripts = sorted(name for name in listing if name.endswith(".py"))
-    if scripts:
-        raise _custom_code(f"the source holds {scripts[0]}")
     wanted = sorted(name for name in listing if name == POOLING or ("/" not in name and _matches(name)))
+    if WEIGHTS in wanted:
+        wanted = [name for name in wanted if not name.endswith(".safetensors") or name in (WEIGHTS, VIRTUAL_TOKENS)]
     if not any(name.endswith(".safetensors") for name in wanted):
         raise _no_weights(listing)
     if "config.json" not in wanted:
@@ -123,23 +125,43 @@ def check_folder(folder: Path, task: Task, *, headless: bool = False) -> dict[st
         message = f"model_type {kind!r} is not supported for {task}. Supported: {supported}."
         raise Failure("UnsupportedArchitecture", message)
     _check_head(config, task, headless)
-    _check_size(sum(_check_safetensors(weights) for weights in sorted(folder.glob("*.safetensors"))))
-    index = folder / "model.safetensors.index.json"
-    if index.exists():
-        for shard in sorted(set(read_json(index).get("weight_map", {}).values())):
-            if not (folder / safe_name(shard)).is_file():
-                raise Failure("SourceTruncated", f"{shard} is missing. Upload it again; this is retried.", world=True)
+    _check_size(sum(map(_check_safetensors, weights(folder))))
     return dict(config)
 
 
+def weights(folder: Path) -> list[Path]:
+    """The files that a model is loaded from, as transformers chooses: the one file, else the shards of an index. Others beside
+    them are copies in other numbers, or another's. Raises `Failure`."""
+    found = [folder / WEIGHTS]
+    if not found[0].exists():
+        if not (folder / INDEX).exists():
+            raise Failure("WeightsMissing", f"The source has no {WEIGHTS}. Save the model with save_pretrained.")
+        shards = sorted(set(read_json(folder / INDEX).get("weight_map", {}).values()))
+        found = [folder / safe_name(shard) for shard in shards]
+        for path in found:
+            if not path.is_file():
+                message = f"{path.name} is missing. Upload it again; this is retried."
+                raise Failure("SourceTruncated", message, world=True)
+    return [*found, *(path for path in [folder / VIRTUAL_TOKENS] if path.exists())]
+
+
 def head(folder: Path) -> list[str]:
-    """Names of the labels that the folder's head gives, in order, as transformers reads them; empty without a head for labels."""
+    """Names of the labels that the folder's head gives; empty without a head for labels."""
     config = read_json(folder / "config.json")
-    if not str((config.get("architectures") or [""])[0]).endswith("Classification"):
-        return []
+    made_for = str((config.get("architectures") or [""])[0])
+    return labels(config) if made_for.endswith("Classification") else []
+
+
+def labels(config: Mapping[str, Any]) -> list[str]:
+    """Names of the labels of a head by their numbers, as transformers reads them: a config may count them only, and says nothing
+    of two. Raises `Failure`."""
     named, count = config.get("id2label"), config.get("num_labels")
     if isinstance(named, dict):
-        return [str(named[number]) for number in sorted(named, key=lambda n: (len(n), n))]
+        try:
+            return [str(named[key]) for key in sorted(named, key=int)]
+        except ValueError as error:
+            message = "id2label in config.json has keys that are no numbers. Save the model again with save_pretrained."
+            raise Failure("ModelUnloadable", message) from error
     return [f"LABEL_{number}" for number in range(count if isinstance(count, int) else 2)]
 
 
@@ -164,20 +186,17 @@ def _check_head(config: Mapping[str, Any], task: Task, headless: bool) -> None:
         )
     if task not in LABELLED:
         return
-    if (
-        config.get("problem_type") not in (None, "single_label_classification")
-        or len(config.get("id2label") or "..") < 2
-    ):
+    if config.get("problem_type") not in (None, "single_label_classification") or len(labels(config)) < 2:
         raise Failure(
             "UnsupportedArchitecture", "Only single-label classification over two or more labels is supported."
         )
 
 
-def _check_size(weights: int) -> None:
-    if 4 * weights > MAX_GRAPH_BYTES:
+def _check_size(count: int) -> None:
+    if 4 * count > MAX_GRAPH_BYTES:
         raise Failure(
             "SourceTooLarge",
-            f"The model has {weights / 1e6:.0f} million weights, and a graph in fp32, which everything begins with, holds "
+            f"The model has {count / 1e6:.0f} million weights, and a graph in fp32, which everything begins with, holds "
             f"{MAX_GRAPH_BYTES // 4 // 10**6} million at most. Use a smaller model of the family.",
         )
 
@@ -192,18 +211,17 @@ def _check_safetensors(path: Path) -> int:
     try:
         tensors = {k: v for k, v in json.loads(header).items() if k != "__metadata__"}
         end = 8 + length + max((t["data_offsets"][1] for t in tensors.values()), default=0)
-        weights: int = sum(math.prod(t["shape"]) for t in tensors.values())
+        count: int = sum(math.prod(t["shape"]) for t in tensors.values())
     except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-        end, weights = -1, 0
+        end, count = -1, 0
     if end != size:
         want = f"{end} bytes expected" if end >= 0 else "its header cannot be read"
         message = f"{path.name} has {size} bytes, {want}: cut off or damaged. Upload it again; this is retried."
         raise Failure("SourceTruncated", message, world=True)
-    return weights
+    return count
 
 
 def weight_bytes(folder: Path) -> int:
     """Bytes of the weights of a source or of a step's result."""
     graph = folder / "model.onnx"
-    files = [graph] if graph.exists() else list(folder.glob("*.safetensors"))
-    return sum(path.stat().st_size for path in files)
+    return sum(path.stat().st_size for path in ([graph] if graph.exists() else weights(folder)))

@@ -14,6 +14,7 @@ from optimodel.artifacts import UnsafePath, open_prefix
 from optimodel.artifacts.errors import translated
 from optimodel.artifacts.manifest import safe
 
+from ..claims import inside
 from ..errors import Failure, naming
 from . import hub
 from .checks import Listing, choose
@@ -85,11 +86,8 @@ def _fetch_pvc(pvc: PVC, into: Path, mount: Path, report: Report) -> None:
 def _list(folder: Path, mount: Path) -> Listing:
     found = {}
     for path in folder.rglob("*"):
-        name = path.relative_to(folder).as_posix()
-        if not path.resolve().is_relative_to(mount.resolve()):
-            raise Failure("UnsafePath", f"{name!r} is a link that leaves the claim. Put the file itself there.")
-        if path.is_file():
-            found[name] = path.stat().st_size
+        if inside(path, mount).is_file():
+            found[path.relative_to(folder).as_posix()] = path.stat().st_size
     return found
 
 

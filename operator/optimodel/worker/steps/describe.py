@@ -12,7 +12,7 @@ from optimodel import repository
 from optimodel.api.spec import GENERATING, LABELLED, Task
 
 from ..errors import Failure
-from ..source.checks import POOLING, read_json
+from ..source.checks import POOLING, labels, read_json
 from ..tasks import KINDS
 from ..training import prompts
 
@@ -35,7 +35,7 @@ def describe(source: Path, config: Mapping[str, Any], task: Task, processor: Any
     if task in GENERATING:
         return found | {"eosTokenIds": _ends(source, config, processor), "chat": _chat(processor)}
     if task in LABELLED:
-        return found | {"labels": _labels(config)}
+        return found | {"labels": labels(config)}
     pooling, normalize = _pooling(source)
     return found | {"pooling": pooling, "normalize": normalize, "labels": []}
 
@@ -103,11 +103,6 @@ def _chat(tokenizer: Any) -> list[str] | None:
         message = f"The chat template cannot be filled in: {' '.join(str(error).split())[:200]}. Mend or remove it."
         raise Failure("ModelUnloadable", message) from error
     return found if len(found) == 2 else None
-
-
-def _labels(config: Mapping[str, Any]) -> list[str]:
-    names = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
-    return [str(names[key]) for key in sorted(names, key=int)]
 
 
 def _pooling(source: Path) -> tuple[str, bool]:

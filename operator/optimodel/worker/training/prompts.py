@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import Failure
+from ..source.checks import VIRTUAL_TOKENS as FILE
 from ..tasks import KINDS, made_for
 from . import families
 
 Method = Literal["PromptTuning", "PrefixTuning"]
-FILE = "virtual_tokens.safetensors"
 NAME = "prompt_embeddings"
 """The one tensor in the file, named and laid out as peft's: (tokens, width), or (tokens, layers x (key, value) x width)."""
 SHORTEST = 8
