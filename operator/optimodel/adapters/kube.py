@@ -74,8 +74,8 @@ def failure(status: int, body: bytes, headers: Mapping[str, str]) -> ApiError:
     message = str(answer.get("message") or body[:200].decode(errors="replace") or f"status {status}")
     details = answer.get("details") or {}
     if status == 429:
-        after = headers.get("Retry-After") or details.get("retryAfterSeconds") or 1
-        return TooMany(message, status, float(after))
+        after = str(headers.get("Retry-After") or details.get("retryAfterSeconds") or "")
+        return TooMany(message, status, float(after) if after.isdecimal() else 1.0)  # a proxy may say a date
     if status == 403:
         causes = {cause.get("reason") for cause in details.get("causes") or ()}
         ending = "NamespaceTerminating" in causes or "because it is being terminated" in message

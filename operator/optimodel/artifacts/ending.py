@@ -20,7 +20,7 @@ def leave(result: Result) -> None:
 
 
 def shortened(result: Result) -> bytes:
-    """The document within the limit, all of it if it fits: a longer one would be cut by the kubelet and lost whole."""
+    """The document within the limit, all of its parts if they fit: a longer one would be cut by the kubelet and lost whole."""
     return next(data for less in _shorter(result) if len(data := msgspec.json.encode(less)) <= TERMINATION_LIMIT)
 
 
@@ -28,8 +28,7 @@ def _shorter(result: Result) -> Iterator[Result]:
     """The result with ever less in it, what a reader misses least first. Outcome, reason, artifact, figures, report and pins stay,
     and of the gates those longest that did not pass: they are why an artifact is not served."""
     replace = msgspec.structs.replace
-    yield result
-    for limit in (600, 200):
+    for limit in (1024, 600, 200):  # no longer text is read
         yield (result := _clipped(result, limit))
     yield (result := replace(result, steps=tuple(StepProgress(s.name, s.state) for s in result.steps)))
     passed = (_bare(g) if g.verdict == "Pass" else g for g in result.gates)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from optimodel.adapters.kube import failure
-from optimodel.errors import ApiError, Forbidden, Invalid, Terminating, Transient
+from optimodel.errors import ApiError, Forbidden, Invalid, Terminating, TooMany, Transient
 
 FIELD = {
     "reason": "FieldValueInvalid",
@@ -46,3 +46,10 @@ def test_only_what_no_rule_of_the_cluster_refuses_is_bad_content(
 ) -> None:
     found = failure(status, json.dumps({"message": message, "details": details}).encode(), {})
     assert type(found) is kind and str(found) == message and found.status == status
+
+
+@pytest.mark.parametrize(("said", "seconds"), [("30", 30.0), ("Wed, 21 Oct 2026 07:28:00 GMT", 1.0), ("", 1.0)])
+def test_how_long_to_wait_is_read_in_seconds_alone(said: str, seconds: float) -> None:
+    """A proxy may say a date."""
+    found = failure(429, b"{}", {"Retry-After": said})
+    assert isinstance(found, TooMany) and found.retry_after == seconds

@@ -74,6 +74,13 @@ def test_a_result_always_fits_the_termination_message():
     assert Golden("t", "o", ()).tolerance == "0.01"
 
 
+def test_one_long_text_does_not_lose_a_small_result():
+    """The operator refuses a document with a text of more than 1,024 characters."""
+    result = Result("Failed", "GateFailed", "short", gates=(GateResult("g", "Accuracy", "Fail", message="m" * 1500),))
+    again = msgspec.json.decode(ending.shortened(result), type=Result)
+    assert again.gates[0].message == "m" * 1023 + "…"
+
+
 DIGESTS = ["sha256:" + letter * 64 for letter in "abc"]
 NUMBERS = ("12345.12345", "-12345.12345", "12345.12345")
 ARTIFACT = Artifact(
