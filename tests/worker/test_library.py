@@ -18,7 +18,7 @@ from optimodel.api.spec import Optimization, RecipeRef, RecipeSpec, Task
 from optimodel.recipes.resolve import resolve
 
 FILES = sorted((Path(__file__).parents[2] / "charts" / "optimodel" / "files" / "recipes").glob("*.yaml"))
-VALUES = {"train": "d/train", "data": "d/train", "test": "d/test", "max-drop": "1", "max-ratio": "2"}
+VALUES = {"train": "d/train", "data": "d/train", "test": "d/test", "max-drop": "1", "max-ratio": "2", "ffn": "0.5"}
 LABELS = {"person": "who wrote", "place": "what is the capital of", "fish": "name a fish"}
 SOURCES = {
     "TextEmbedding": "encoder",
