@@ -66,8 +66,9 @@ def test_what_is_not_there(hub, tmp_path):
 
 
 def test_the_listing_is_judged_before_a_file_is_asked_for(hub, tmp_path):
-    hub.extra = ("../../x.json",)
-    assert refused(partial(get, hub, tmp_path / "out")) == ("UnsafePath", ExitCode.SPEC)
+    for name, reason in (("modeling_evil.py", "CustomCodeRefused"), ("../../x.json", "UnsafePath")):
+        hub.extra = (name,)
+        assert refused(partial(get, hub, tmp_path / reason)) == (reason, ExitCode.SPEC)
     assert not [line for line in hub.asked if "/resolve/" in line]
 
 

@@ -69,6 +69,11 @@ def test_custom_code_by_auto_map(folder, tmp_path, name):
     refused(lambda: fetched(folder, tmp_path), "CustomCodeRefused")
 
 
+def test_custom_code_by_file(folder, tmp_path):
+    (folder / "modeling.py").write_text("raise SystemExit")
+    refused(lambda: fetched(folder, tmp_path), "CustomCodeRefused")
+
+
 def test_a_script_beside_the_model_stays_where_it_is(folder, tmp_path):
     """Hubs have the training script of many a model of a built-in architecture."""
     (folder / "train_script.py").write_text("raise SystemExit")
@@ -111,7 +116,8 @@ def test_links_that_leave_the_claim(folder, tmp_path):
 
 
 def test_shards_of_an_index_stay_inside(folder, tmp_path):
-    sharded(folder, "../../secret.safetensors")
+    index = {"weight_map": {"w": "../../secret.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     refused(lambda: fetched(folder, tmp_path), "UnsafePath")
 
 
@@ -149,7 +155,7 @@ def test_truncated_weights_are_the_worlds_fault(folder, tmp_path, cut):
 
 
 def test_truncated_config_and_missing_shards(folder, tmp_path):
-    sharded(folder, "model-00002-of-00002.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"w": "model-2.safetensors"}}))
     refused(lambda: fetched(folder, tmp_path), "SourceTruncated", ExitCode.WORLD)
     (tmp_path / "out" / "config.json").write_text('{"model_type": "be')
     refused(lambda: check_folder(tmp_path / "out", "TextEmbedding"), "SourceTruncated", ExitCode.WORLD)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import struct
 from collections.abc import Mapping
 from fnmatch import fnmatch
@@ -25,6 +26,9 @@ Listing = Mapping[str, int]
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 VIRTUAL_TOKENS = "virtual_tokens.safetensors"
 """Weights of a `FineTune` that leaves the model's own as they are."""
+LOADED = (WEIGHTS, "model-*.safetensors", VIRTUAL_TOKENS)
+CODE = re.compile(r"(modeling|configuration|tokenization|processing|image_processing|feature_extraction)[^/]*\.py$")
+"""As a model's own code is named. Other scripts beside it, such as the one that trained it, are no part of it."""
 WANTED = (
     "config.json",
     "generation_config.json",
@@ -62,9 +66,12 @@ def choose(listing: Listing) -> list[str]:
             safe(name)
         except UnsafePath as error:
             raise Failure("UnsafePath", str(error)) from error
+    scripts = sorted(name for name in listing if CODE.match(name.rpartition("/")[2]))
+    if scripts:
+        raise _custom_code(f"the source holds {scripts[0]}")
     wanted = sorted(name for name in listing if name == POOLING or ("/" not in name and _matches(name)))
     if WEIGHTS in wanted:
-        wanted = [name for name in wanted if not name.endswith(".safetensors") or name in (WEIGHTS, VIRTUAL_TOKENS)]
+        wanted = [n for n in wanted if not n.endswith(".safetensors") or any(fnmatch(n, loaded) for loaded in LOADED)]
     if not any(name.endswith(".safetensors") for name in wanted):
         raise _no_weights(listing)
     if "config.json" not in wanted:
@@ -130,19 +137,25 @@ def check_folder(folder: Path, task: Task, *, headless: bool = False) -> dict[st
 
 
 def weights(folder: Path) -> list[Path]:
-    """The files that a model is loaded from, as transformers chooses: the one file, else the shards of an index. Others beside
-    them are copies in other numbers, or another's. Raises `Failure`."""
-    found = [folder / WEIGHTS]
-    if not found[0].exists():
-        if not (folder / INDEX).exists():
-            raise Failure("WeightsMissing", f"The source has no {WEIGHTS}. Save the model with save_pretrained.")
-        shards = sorted(set(read_json(folder / INDEX).get("weight_map", {}).values()))
-        found = [folder / safe_name(shard) for shard in shards]
-        for path in found:
-            if not path.is_file():
-                message = f"{path.name} is missing. Upload it again; this is retried."
-                raise Failure("SourceTruncated", message, world=True)
+    """The files that a model is loaded from, as transformers chooses: the one file, else the shards of an index, which must be there
+    in any case. Others beside them are copies in other numbers, or another's. Raises `Failure`."""
+    found = _shards(folder)
+    if (folder / WEIGHTS).exists():
+        found = [folder / WEIGHTS]
+    if not found:
+        raise Failure("WeightsMissing", f"The source has no {WEIGHTS}. Save the model with save_pretrained.")
     return [*found, *(path for path in [folder / VIRTUAL_TOKENS] if path.exists())]
+
+
+def _shards(folder: Path) -> list[Path]:
+    """The files that the index names; none without one. Raises `Failure`."""
+    named = read_json(folder / INDEX).get("weight_map", {}).values() if (folder / INDEX).exists() else ()
+    found = [folder / safe_name(shard) for shard in sorted(set(named))]
+    for path in found:
+        if not path.is_file():
+            message = f"{path.name} is missing. Upload it again; this is retried."
+            raise Failure("SourceTruncated", message, world=True)
+    return found
 
 
 def head(folder: Path) -> list[str]:
