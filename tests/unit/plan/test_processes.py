@@ -61,6 +61,8 @@ def test_processes_are_pods_of_an_indexed_job_that_find_the_first_by_name() -> N
     pod = spec["template"]["spec"]
     assert pod["subdomain"] == service["metadata"]["name"]
     env = {e["name"]: e.get("value", "") for e in pod["containers"][0]["env"]}
+    (limit,) = (e["valueFrom"] for e in pod["containers"][0]["env"] if e["name"] == contract.MILLICPUS_ENV)
+    assert limit == {"resourceFieldRef": {"resource": "limits.cpu", "divisor": "1m"}}
     name = made["metadata"]["name"]
     assert env[contract.RENDEZVOUS_ENV] == f"{name}-0.m-workers:{contract.RENDEZVOUS_PORT}"
     told = msgspec.json.decode(env[contract.JOB_ENV], type=JobInput)
