@@ -108,6 +108,10 @@ REFUSED: dict[str, tuple[Callable[[], Object], list[str]]] = {
         lambda: step("Quantize", quantize={"bits": 4}),
         ["bits 4 and groupSize belong to WeightOnly, GPTQ and AWQ"],
     ),
+    "tables in integers beside floats": (
+        lambda: step("Quantize", quantize={"method": "Float16", "embeddingBits": 4}),
+        ["embeddingBits belong to methods of integers"],
+    ),
     "training for four bits at run time": (
         lambda: step("QAT", qat={"data": "eval", "bits": 4}),
         ["bits 4 and groupSize belong to WeightOnly"],

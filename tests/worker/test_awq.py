@@ -9,7 +9,7 @@ import pytest
 from tests.worker.test_gptq import GROUP, INPUTS, OUTPUTS, tokens
 
 from optimodel.api.steps import Quantize
-from optimodel.worker.steps.quantize import awq, weight_only
+from optimodel.worker.steps.quantize import awq, groups
 
 STRONG, UNSEEN = 7, 9
 """Inputs of `tokens`."""
@@ -34,8 +34,8 @@ def test_the_products_of_new_tokens_lose_less_than_by_rounding_to_nearest(weight
     assert factors.min() < factors[UNSEEN] < factors.max(), "an input that never was may still come"
     inner = hessian / np.outer(factors, factors)
     pairs = [awq.clipped(weight * factors[:, None], inner, bits, GROUP) for weight in weights]
-    ours = [q * weight_only.spread(scales, GROUP, INPUTS) / factors[:, None] for q, scales in pairs]
-    plain = [weight + awq.error(weight, weight_only.grid(weight, bits, GROUP), bits, GROUP) for weight in weights]
+    ours = [q * groups.spread(scales, GROUP, INPUTS) / factors[:, None] for q, scales in pairs]
+    plain = [weight + awq.error(weight, groups.grid(weight, bits, GROUP), bits, GROUP) for weight in weights]
     print(f"{bits} bits: {lost(ours, weights, unseen) / lost(plain, weights, unseen):.3f} of the loss")
     assert lost(ours, weights, unseen) < share * lost(plain, weights, unseen)
 
@@ -53,9 +53,9 @@ def test_clipping_never_loses_more_than_the_full_scale(weights):
         part = slice(start, min(start + GROUP, INPUTS))
         weight, inner = weights[0][part], hessian[part, part]
         integers, scales = awq.clipped(weight, inner, 3, GROUP)
-        full = weight_only.grid(weight, 3, GROUP)
+        full = groups.grid(weight, 3, GROUP)
         assert (np.abs(scales) <= np.abs(full)).all() and (np.abs(scales) < np.abs(full)).any()
-        wrong = [integers * weight_only.spread(scales, GROUP, len(weight)) - weight, awq.error(weight, full, 3, GROUP)]
+        wrong = [integers * groups.spread(scales, GROUP, len(weight)) - weight, awq.error(weight, full, 3, GROUP)]
         ours, plain = (np.sum(one * (inner @ one), 0) for one in wrong)
         assert (ours <= plain * 1.00001).all()
 
@@ -66,7 +66,7 @@ def test_the_runtime_divides_what_the_weights_were_multiplied_by(weights):
     nodes = [onnx.helper.make_node("MatMul", ["x", f"w{i}"], [f"y{i}"], name=f"product{i}") for i in range(2)]
     values = [onnx.numpy_helper.from_array(weight, f"w{i}") for i, weight in enumerate(weights)]
     graph = onnx.helper.make_graph(nodes, "g", [x], y, values)
-    opsets = [onnx.helper.make_opsetid("", 20), onnx.helper.make_opsetid(weight_only.DOMAIN, 1)]
+    opsets = [onnx.helper.make_opsetid("", 20), onnx.helper.make_opsetid(groups.DOMAIN, 1)]
     model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10)
     readers = [node for node in model.graph.node if node.op_type == "MatMul"]
     settings = Quantize("AWQ", group_size=GROUP, data="d")

@@ -8,7 +8,7 @@ import onnxruntime as ort
 import pytest
 
 from optimodel.api.steps import Quantize
-from optimodel.worker.steps.quantize import gptq, weight_only
+from optimodel.worker.steps.quantize import gptq, groups
 
 INPUTS, OUTPUTS, GROUP = 150, 40, 32
 """The last group is not full."""
@@ -41,7 +41,7 @@ def nearest(weight, scales, bits):
 @pytest.mark.parametrize("bits", [3, 4, 8])
 def test_what_the_product_loses_is_a_fraction_of_what_rounding_to_nearest_loses(weight, bits):
     seen, unseen = tokens()[:500], tokens()[500:]
-    scales = weight_only.grid(weight, bits, GROUP)
+    scales = groups.grid(weight, bits, GROUP)
     chosen = gptq.rounded(weight, seen.T @ seen, scales, bits, GROUP)
     assert chosen.min() >= -(2 ** (bits - 1)) and chosen.max() < 2 ** (bits - 1)
     lost = [np.square(unseen @ (q * spread(scales) - weight)).mean() for q in (chosen, nearest(weight, scales, bits))]
@@ -49,7 +49,7 @@ def test_what_the_product_loses_is_a_fraction_of_what_rounding_to_nearest_loses(
 
 
 def test_inputs_that_have_nothing_in_common_are_rounded_to_nearest(weight):
-    scales = weight_only.grid(weight, 4, GROUP)
+    scales = groups.grid(weight, 4, GROUP)
     chosen = gptq.rounded(weight, np.eye(INPUTS, dtype=np.float32), scales, 4, GROUP)
     assert (chosen == nearest(weight, scales, 4)).all()
 
@@ -57,11 +57,11 @@ def test_inputs_that_have_nothing_in_common_are_rounded_to_nearest(weight):
 @pytest.mark.parametrize("bits", [4, 8])
 def test_the_runtime_computes_with_the_integers_that_were_chosen(weight, bits):
     integers = np.random.default_rng(3).integers(-(2 ** (bits - 1)), 2 ** (bits - 1), (INPUTS, OUTPUTS))
-    scales = weight_only.grid(weight, bits, GROUP)
+    scales = groups.grid(weight, bits, GROUP)
     node = onnx.helper.make_node("MatMul", ["x", "w"], ["y"], name="product")
-    values = weight_only.pack(node, integers, scales, Quantize("GPTQ", bits=bits, group_size=GROUP, data="d"))
+    values = groups.pack(node, integers, scales, Quantize("GPTQ", bits=bits, group_size=GROUP, data="d"))
     x, y = (onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, ["n", None]) for n in "xy")
-    opsets = [onnx.helper.make_opsetid("", 20), onnx.helper.make_opsetid(weight_only.DOMAIN, 1)]
+    opsets = [onnx.helper.make_opsetid("", 20), onnx.helper.make_opsetid(groups.DOMAIN, 1)]
     graph = onnx.helper.make_graph([node], "g", [x], [y], values)
     model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10)
     running = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])

@@ -29,6 +29,7 @@ ROWS = {"train": [Row(text) for text in TRAIN], "one": [Row(TEST[0])] * 8}
 QUICK = Training(epochs=10, batch_size=16, learning_rate="0.002")
 METHODS = {
     "dynamic": QAT("train"),
+    "dynamic-tables4": QAT("train", embedding_bits=4),
     "static": QAT("train", "Static"),
     "weights8": QAT("train", "WeightOnly", group_size=16),
     "weights4": QAT("train", "WeightOnly", bits=4, group_size=16),
@@ -62,7 +63,10 @@ def export(source, folder):
 
 
 def quantized(graph, wanted, out, data):
-    found = Quantize(wanted.method, wanted.bits, group_size=wanted.group_size, exclude=wanted.exclude)
+    bits = wanted.embedding_bits
+    found = Quantize(
+        wanted.method, wanted.bits, group_size=wanted.group_size, exclude=wanted.exclude, embedding_bits=bits
+    )
     if wanted.method == "Static":
         found = Quantize("Static", exclude=wanted.exclude, data=data)
     steps.run(Step("small", "Quantize", quantize=found), graph, out, context(out.parent))

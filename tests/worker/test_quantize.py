@@ -20,12 +20,14 @@ from optimodel.worker.errors import Failure
 from optimodel.worker.evidence.evaluate import INVARIANT, batch_invariance
 from optimodel.worker.inference.answers import Answerer, cosines
 from optimodel.worker.steps import quantize as quantization
-from optimodel.worker.steps.quantize import awq, calibrated, calibration, dynamic, gptq, parts, weight_only
+from optimodel.worker.steps.quantize import awq, calibrated, calibration, dynamic, gptq, groups, parts
 
 ROWS = {"texts": [Row(f"what is the capital of word{i} word{i + 1}") for i in range(12)]}
 METHODS = {
     "dynamic": Quantize(),
+    "dynamic, tables 4": Quantize(embedding_bits=4),
     "static": Quantize("Static", data="texts"),
+    "static, tables 4": Quantize("Static", data="texts", embedding_bits=4),
     "weights8": Quantize("WeightOnly"),
     "weights4": Quantize("WeightOnly", bits=4, group_size=16),
     "gptq4": Quantize("GPTQ", bits=4, group_size=16, data="texts"),
@@ -62,7 +64,7 @@ def test_every_method_keeps_the_answers_and_makes_the_same_bytes_again(bert, met
     assert (one / "model.onnx").stat().st_size < 0.6 * (bert / "model.onnx").stat().st_size
     texts = ["what is the capital of peru", "yes", "name a fish word1 word2 word3"]
     assert cosines(answers(one, texts), answers(bert, texts)).min() > (0.85 if method.endswith("4") else 0.98)
-    if method != "dynamic":
+    if not method.startswith("dynamic"):
         assert batch_invariance(Answerer(one, 1, Batching())) > 0.9999999
 
 
@@ -161,10 +163,12 @@ def test_on_the_real_encoder_each_method_is_where_it_should_be(minilm, tmp_path)
     rows = {"texts": [Row(text) for text in texts[::80]]}
     expected = {
         "dynamic": (Quantize(), 0.985, 0.26),
+        "dynamic, tables 4": (Quantize(embedding_bits=4), 0.98, 0.21),
         "static": (Quantize("Static", data="texts"), 0.985, 0.26),
         "static-but-ffn-down": (Quantize("Static", data="texts", exclude=("FFNDown",)), 0.99, 0.38),
         "weights8": (Quantize("WeightOnly"), 0.998, 0.28),
         "weights4": (Quantize("WeightOnly", bits=4), 0.95, 0.17),
+        "weights4, tables 8": (Quantize("WeightOnly", bits=4, embedding_bits=8), 0.955, 0.22),
         "gptq4": (Quantize("GPTQ", bits=4, data="texts"), 0.975, 0.17),
         "awq4": (Quantize("AWQ", bits=4, data="texts"), 0.975, 0.17),
         "float16": (Quantize("Float16"), 0.9999, 0.51),
@@ -178,7 +182,7 @@ def test_on_the_real_encoder_each_method_is_where_it_should_be(minilm, tmp_path)
         print(f"{name}: cosine {mean[name]:.4f}, {share:.3f} of the size")
         assert mean[name] > least
         assert share < most
-        assert (batch_invariance(Answerer(out, 1, Batching())) >= INVARIANT) == (name != "dynamic"), name
+        assert (batch_invariance(Answerer(out, 1, Batching())) >= INVARIANT) == (not name.startswith("dynamic")), name
     assert mean["static-but-ffn-down"] > mean["static"] + 0.001
     assert mean["weights8"] > mean["dynamic"] + 0.003
     assert min(mean["gptq4"], mean["awq4"]) > mean["weights4"] + 0.008
@@ -223,10 +227,10 @@ def rounded_by(method, weights, hessian, bits=3, group=32):
         factors = awq.balance(weights, hessian, bits, group)
         inner = hessian / np.outer(factors, factors)
         pairs = [awq.clipped(weight * factors[:, None], inner, bits, group) for weight in weights]
-        return [q * weight_only.spread(scales, group, len(q)) / factors[:, None] for q, scales in pairs]
-    scales = [weight_only.grid(weight, bits, group) for weight in weights]
+        return [q * groups.spread(scales, group, len(q)) / factors[:, None] for q, scales in pairs]
+    scales = [groups.grid(weight, bits, group) for weight in weights]
     choose = {
-        "nearest": lambda w, s: weight_only.nearest(w, s, bits, group),
+        "nearest": lambda w, s: groups.nearest(w, s, bits, group),
         "gptq": lambda w, s: gptq.rounded(w, hessian, s, bits, group),
     }
-    return [choose[method](w, s) * weight_only.spread(s, group, len(w)) for w, s in zip(weights, scales, strict=True)]
+    return [choose[method](w, s) * groups.spread(s, group, len(w)) for w, s in zip(weights, scales, strict=True)]

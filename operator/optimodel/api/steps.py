@@ -82,8 +82,8 @@ LayerPart = Literal["Embeddings", "Attention", "AttentionOutput", "FFNUp", "FFND
 
 
 class QAT(Struct, frozen=True):
-    """Step `QAT`: train through the rounding of a later Quantize with the same `method`, `bits`, `groupSize` and `exclude`,
-    towards the model before (Jacob et al. 2018)."""
+    """Step `QAT`: train through the rounding of a later Quantize with the same `method`, `bits`, `embeddingBits`, `groupSize` and
+    `exclude`, towards the model before (Jacob et al. 2018)."""
 
     data: str
     method: Literal["Dynamic", "Static", "WeightOnly"] = "Dynamic"
@@ -91,6 +91,7 @@ class QAT(Struct, frozen=True):
     group_size: int = 32
     exclude: tuple[LayerPart, ...] = ()
     training: Training = Training()
+    embedding_bits: Literal[4, 8] | None = None
 
 
 class Export(Struct, frozen=True):
@@ -104,7 +105,8 @@ class Quantize(Struct, frozen=True):
     WeightOnly = weights of `bits` bits in groups of `groupSize`, activations in fp32; GPTQ = the same, rounded by what they do
     to `data` (Frantar et al. 2022); AWQ = the same, scaled by how strong `data` shows their inputs (Lin et al. 2023); FP8 =
     weights and what products read in 8-bit floats, calibrated on `data`, for a GPU; Float16, BFloat16 = weights of 16 bits.
-    `exclude` names parts of each layer that keep their precision."""
+    `embeddingBits` are those of the embeddings' tables (left out = `bits`), which are looked up and never multiplied: 4 of them
+    cost no time. `exclude` names parts of each layer that keep their precision."""
 
     method: Literal["Dynamic", "Static", "WeightOnly", "GPTQ", "AWQ", "FP8", "Float16", "BFloat16"] = "Dynamic"
     bits: Literal[4, 8] = 8
@@ -112,6 +114,7 @@ class Quantize(Struct, frozen=True):
     group_size: int = 32
     data: str | None = None
     exclude: tuple[LayerPart, ...] = ()
+    embedding_bits: Literal[4, 8] | None = None
 
 
 StepType = Literal["FineTune", "Distill", "Prune", "QAT", "Export", "Quantize"]

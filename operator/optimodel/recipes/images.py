@@ -32,6 +32,8 @@ def _findings(step: Step) -> Iterator[tuple[str, str]]:
             "`exclude` names Embeddings, the tables of tokens; the projection of patches is never quantized. Remove it."
         )
         yield "PartNotFound", words
+    if any(settings is not None and settings.embedding_bits is not None for settings in (step.qat, step.quantize)):
+        yield "SettingUnused", "embeddingBits are those of the tables of tokens, and images have none. Remove them."
     training = _training(step)
     if training is not None and training.max_length != Training().max_length:
         yield "SettingUnused", "training.maxLength counts tokens of a text, and images have none. Remove it."

@@ -27,6 +27,8 @@ GROUPED = ("WeightOnly", "GPTQ", "AWQ")
 """Methods of Quantize that store weights in groups."""
 CALIBRATED = ("Static", "GPTQ", "AWQ", "FP8")
 """Methods of Quantize that read data."""
+FLOATS = ("FP8", "Float16", "BFloat16")
+"""Methods of Quantize that store floating-point numbers."""
 VIRTUAL = ("PromptTuning", "PrefixTuning")
 """Methods of FineTune that learn virtual tokens."""
 DECIMALS: Mapping[type, Mapping[str, Range]] = {
@@ -138,6 +140,11 @@ def _quantize(settings: Quantize) -> Iterator[Finding]:
         yield "SettingUnused", f"{', '.join(CALIBRATED)} read data, {method} does not. Remove data or use one of these."
     if method not in ("Dynamic", "Static") and not settings.per_channel:
         yield "SettingUnused", f"perChannel belongs to Dynamic and Static, not {method}. Remove it."
+    if method in FLOATS and settings.embedding_bits is not None:
+        yield (
+            "SettingUnused",
+            f"embeddingBits belong to methods of integers; {method} has tables of 16 bits. Remove them.",
+        )
 
 
 def _groups(settings: QAT | Quantize, methods: Sequence[str]) -> Iterator[Finding]:

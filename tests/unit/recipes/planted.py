@@ -70,6 +70,8 @@ class World:
     floor: float
     parts: tuple[float, ...] = (0.1, 0.2, 0.6)
     pruning: Truth = Truth(0.002, 0.7, 0.8)
+    tables: Truth = Truth(0.5, 0.8, 1)
+    """Of tables in 4 bits, which take no time: too coarse unless a test plants otherwise."""
     spread: float = 0.02
     seconds: float = 10.0
     bars: tuple[Gate, ...] = ()
@@ -84,9 +86,10 @@ class World:
         kept = candidate.quantize.exclude if candidate.quantize else ()
         drop = t.drop * (1 - sum(self.parts[PARTS.index(part)] for part in kept))
         n, more = len(candidate.prune), 1 + 0.1 * len(kept)
+        tables = self.tables if candidate.quantize and candidate.quantize.embedding_bits else Truth(0, 1, 1)
         return Truth(
-            drop + n * self.pruning.drop,
-            t.size * more * self.pruning.size**n,
+            drop + n * self.pruning.drop + tables.drop,
+            t.size * more * self.pruning.size**n * tables.size,
             t.latency * more * self.pruning.latency**n,
             t.error,
         )
@@ -158,6 +161,11 @@ def trials(findings: Sequence[Finding]) -> list[Observation]:
     return [f for f in findings if isinstance(f, Observation)]
 
 
+def larger(findings: Sequence[Finding]) -> list[str]:
+    """Names of the trials but those of smaller tables, which come behind all others."""
+    return [o.candidate for o in trials(findings) if not o.candidate.endswith(", tables in 4 bits")]
+
+
 def candidates(space: Space, findings: Sequence[Finding]) -> dict[str, Candidate]:
     return {c.name: c for c in search.tree(space, findings) if isinstance(c, Candidate)}
 
@@ -175,6 +183,7 @@ worlds = st.builds(
     floor=st.floats(0.85, 0.999).map(lambda x: round(x, 4)),
     parts=st.tuples(*[st.floats(0, 0.33)] * 3),
     pruning=truths,
+    tables=st.builds(Truth, drop=st.floats(0, 0.05), size=st.floats(0.5, 1), latency=st.just(1.0)),
     seconds=st.floats(0.1, 30),
     clock=st.sampled_from([0.0, NOISE]),
     draw=st.integers(0, 99),

@@ -161,6 +161,7 @@ def test_settings_that_mean_nothing_are_refused(step, reason):
         ({"group_size": 64}, "SettingUnused"),
         ({"method": "Float16", "per_channel": False}, "SettingUnused"),
         ({"method": "BFloat16", "bits": 4}, "BitsNotSupported"),
+        ({"method": "Float16", "embedding_bits": 4}, "SettingUnused"),
         ({"method": "GPTQ", "data": "questions/train", "per_channel": False}, "SettingUnused"),
         ({"method": "AWQ", "data": "questions/train", "per_channel": False}, "SettingUnused"),
     ],
@@ -190,6 +191,8 @@ def test_qat_trains_for_the_quantize_that_follows():
         ((aware(method="WeightOnly", bits=4), EXPORT, quantize(method="WeightOnly")), ["QuantizeMismatch"]),
         ((aware(bits=4), EXPORT, quantize()), ["BitsNotSupported", "QuantizeMismatch"]),
         ((aware(group_size=16), EXPORT, quantize()), ["SettingUnused", "QuantizeMismatch"]),
+        ((aware(), EXPORT, quantize(embedding_bits=4)), ["QuantizeMismatch"]),
+        ((aware(embedding_bits=8), EXPORT, quantize()), []),
     ],
 )
 def test_qat_for_another_rounding_is_refused(steps, reasons_found):
@@ -347,6 +350,7 @@ LESSONS = Training(max_length=64)
         (prune(method="Vocabulary", data="questions/train"), "StepNotForTask"),
         (aware(exclude=("Embeddings",)), "PartNotFound"),
         (quantize(exclude=("Head", "Embeddings")), "PartNotFound"),
+        (quantize(embedding_bits=4), "SettingUnused"),
         (tune(training=LESSONS), "SettingUnused"),
         (distil(training=LESSONS), "SettingUnused"),
         (aware(training=LESSONS), "SettingUnused"),

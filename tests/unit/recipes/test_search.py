@@ -20,6 +20,7 @@ from tests.unit.recipes.planted import (
     World,
     budgets,
     candidates,
+    larger,
     space_of,
     spaces,
     told,
@@ -43,7 +44,7 @@ from optimodel.recipes.search import (
     Timing,
 )
 from optimodel.recipes.search.noise import NOISE
-from optimodel.recipes.search.space import FULL, INSTEAD, METHODS, Candidate, pruned
+from optimodel.recipes.search.space import FULL, INSTEAD, METHODS, Candidate, excluding, pruned
 
 
 @settings(max_examples=150)
@@ -174,7 +175,7 @@ def test_precision_is_given_back_where_it_hurts_until_the_floor_is_met() -> None
     findings = w.run(SPACE, search.ENDLESS)
     (found,) = [f for f in findings if isinstance(f, Sensitivity)]
     assert (found.method, found.ranked[0]) == ("static-int8", "FFNDown")
-    names = [o.candidate for o in trials(findings)]
+    names = larger(findings)
     assert names[-2:] == ["static-int8 except FFNDown", "static-int8 except FFNDown, Attention"]
     winner = search.choose(findings, "Latency").winner
     assert winner.candidate == names[-1]
@@ -221,7 +222,7 @@ def test_what_stands_in_for_a_method_is_tried_where_that_falls_short() -> None:
     assert not set(names) & set(INSTEAD.values()), "as small, no faster, and nobody misses anything"
     w = world(weights_int4=Truth(0.03, 0.16, 0.9), gptq_int4=Truth(0.01, 0.16, 0.9), float16=Truth(0.5, 0.5, 0.9))
     findings = w.run(SPACE, search.ENDLESS)
-    names = [o.candidate for o in trials(findings)]
+    names = larger(findings)
     assert names[5:] == ["gptq-int4", "bfloat16"] or names[5:] == ["bfloat16", "gptq-int4"], "both hold the floor"
     chosen = candidates(SPACE, findings)["gptq-int4"].quantize
     assert chosen == Quantize("GPTQ", bits=4, data=TRAIN)
@@ -230,9 +231,28 @@ def test_what_stands_in_for_a_method_is_tried_where_that_falls_short() -> None:
         weights_int4=Truth(0.06, 0.16, 0.9), gptq_int4=Truth(0.03, 0.16, 0.9), awq_int4=Truth(0.04, 0.16, 0.9)
     )
     findings = coarse.run(SPACE, search.ENDLESS)
-    assert [o.candidate for o in trials(findings)][5:] == ["gptq-int4", "awq-int4", "gptq-int4 except FFNDown"]
+    assert larger(findings)[5:] == ["gptq-int4", "awq-int4", "gptq-int4 except FFNDown"]
     no_text = space_of(Auto(VALIDATION))
     assert "gptq-int4" not in [o.candidate for o in trials(coarse.run(no_text, search.ENDLESS))], "it calibrates"
+
+
+def test_the_best_gets_smaller_tables_which_cost_no_time() -> None:
+    """Two of all, prunings among them; and what has small tables already, none, or needs them whole, gets none."""
+    space = space_of(Auto(VALIDATION, train=TRAIN, prune=("Layers",)))
+    fine = replace(world(dynamic_int8=Truth(0.001, 0.26, 0.5)), tables=Truth(0.001, 0.8, 1))
+    findings = fine.run(space, search.ENDLESS)
+    assert [o.candidate for o in trials(findings) if "tables" in o.candidate] == [
+        "Layers pruned, dynamic-int8, tables in 4 bits",
+        "dynamic-int8, tables in 4 bits",
+    ]
+    choice = search.choose(findings, "Latency")
+    assert choice.winner.candidate == "Layers pruned, dynamic-int8, tables in 4 bits", "as fast, and smaller"
+    found = candidates(space, findings)[choice.winner.candidate]
+    assert found.quantize == Quantize("Dynamic", embedding_bits=4)
+    plain = {c.method: c for c in space.leaves}
+    assert not [n for n in ("weights-int4", "float16") if space.with_small_tables(plain[n])]
+    assert space.with_small_tables(excluding(plain["dynamic-int8"], ("Embeddings",))) is None
+    assert not any(map(replace(space, task="ImageClassification").with_small_tables, space.leaves)), "images have none"
 
 
 def test_every_other_layer_is_taught_before_anything_else_is_pruned() -> None:
@@ -275,7 +295,7 @@ def test_nothing_feasible_and_nothing_gained_keep_the_baseline_and_say_why() -> 
     assert "has CosineMean 0.8 [" in choice.reason and choice.reason.endswith("The baseline is kept.")
     slow = World({name: Truth(0.001, 0.3, 1.3) for name in PLAIN}, 0.985)
     assert search.choose(slow.run(SPACE, search.ENDLESS), "Latency").reason == (
-        "5 of 5 candidates hold the floor, and none of them with a gain. The baseline is kept."
+        "5 of 7 candidates hold the floor, and none of them with a gain. The baseline is kept."
     )
     large = World({name: Truth(0.001, 0.5, 0.5) for name in PLAIN}, 0.985, bars=(Gate("size", "SizeRatio", max="0.4"),))
     missed = search.choose(large.run(SPACE, Budget(4, 1e9)), "Latency").reason

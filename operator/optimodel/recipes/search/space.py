@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain, combinations
+from typing import Literal
 
 import msgspec
 
@@ -17,7 +18,7 @@ from optimodel.api.steps import Distill, Prune, Quantize, Recover, Step, Trainin
 
 from ..problem import Problem
 from ..rules import check
-from ..settings import CALIBRATED
+from ..settings import CALIBRATED, FLOATS
 
 PREFIX = "auto-"
 """Names of steps that a search adds begin so."""
@@ -45,6 +46,8 @@ PROMISING: Mapping[Objective, frozenset[str]] = {
     "Cost": frozenset({"dynamic-int8", "static-int8", "weights-int4"}),
 }
 """Tried before the others: weights alone in fewer bits save bytes, not time (docs/techniques/quantize.md)."""
+SMALL: Literal[4] = 4
+"""Bits of tables that are tried to be made smaller still."""
 SOFT = "0.9"
 TEACHING = Training(epochs=12, learning_rate="0.0003")
 """Every other layer stays, and is taught by the model before: many epochs, since each is cheap (docs/benchmarks.md)."""
@@ -67,7 +70,10 @@ class Candidate:
         """For people, and unique in a search."""
         pruned = (f"{step.prune.method if step.prune else 'Layers'} pruned, " for step in self.prune)
         kept = f" except {', '.join(self.quantize.exclude)}" if self.quantize and self.quantize.exclude else ""
-        return "".join((*pruned, self.method, kept))
+        tables = (
+            f", tables in {self.quantize.embedding_bits} bits" if self.quantize and self.quantize.embedding_bits else ""
+        )
+        return "".join((*pruned, self.method, kept, tables))
 
     def steps(self, fixed: Sequence[Step]) -> tuple[Step, ...]:
         """All steps, from the user's own, of which the last is the Export."""
@@ -118,6 +124,14 @@ class Space:
             settings = msgspec.structs.replace(settings, data=self.auto.train)
         candidate = Candidate(name, quantize=settings)
         return None if self.problems(candidate) else candidate
+
+    def with_small_tables(self, candidate: Candidate) -> Candidate | None:
+        """The same with its tables in 4 bits, where they are of more and of integers: as fast, since tables are only looked up."""
+        settings = candidate.quantize
+        if settings is None or settings.bits == SMALL or settings.method in FLOATS or "Embeddings" in settings.exclude:
+            return None
+        found = replace(candidate, quantize=msgspec.structs.replace(settings, embedding_bits=SMALL))
+        return None if self.problems(found) else found
 
     def problems(self, candidate: Candidate) -> tuple[Problem, ...]:
         """Why the rules of steps refuse it; empty = legal."""

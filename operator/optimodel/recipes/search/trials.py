@@ -71,8 +71,20 @@ def next_trial(space: Space, findings: Sequence[Finding], budget: Budget) -> Can
 def tree(space: Space, findings: Sequence[Finding]) -> Iterator[Candidate | Ranking]:
     """The candidates as far as the findings let them grow, in the order of their trials: every plain method, and what stands in for
     those that fall short; the best of what is feasible, with less of the model; what misses the floor by its answers, with more
-    precision. Where only that helped, it is what loses some of the model. What was grown once stays."""
+    precision. Where only that helped, it is what loses some of the model. At last the best of all with smaller tables. What was
+    grown once stays."""
     observed = {f.candidate: f for f in findings if isinstance(f, Observation)}
+    grown = list(_grown(space, findings, observed))
+    yield from grown
+    for candidate in _best([c for c in grown if isinstance(c, Candidate)], observed):
+        if smaller := space.with_small_tables(candidate):
+            yield smaller
+
+
+def _grown(
+    space: Space, findings: Sequence[Finding], observed: Mapping[str, Observation]
+) -> Iterator[Candidate | Ranking]:
+    """The tree but for smaller tables."""
     ranked = {f.method: f.ranked for f in findings if isinstance(f, Sensitivity)}
     yield from space.leaves
     plain = list(space.leaves)

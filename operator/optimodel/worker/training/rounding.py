@@ -122,7 +122,7 @@ def _after(settings: QAT) -> Callable[[Any, Any, Any], Any]:
     """Rounds what is looked up as the whole table is: in groups at 4 bits, else with one scale and zero point a table."""
 
     def hook(table: Any, inputs: Any, found: Any) -> Any:
-        if settings.method == "WeightOnly" and settings.bits == 4:
+        if (settings.embedding_bits or settings.bits) == 4:
             return groups(found, 4, settings.group_size)
         return _affine(found, table.weight.amin(), table.weight.amax())
 

@@ -2,7 +2,7 @@
 
 Before a matrix is rounded, each row is multiplied by a power of its input's strength, and the input is divided by it when the
 model runs: the product is the same, and the error moves to inputs that matter less. The power is searched, and so is how far
-each group's scale may shrink, which clips its largest weight. Groups, scales and operator are those of `weight_only`.
+each group's scale may shrink, which clips its largest weight. Groups, scales and operator are those of `groups`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from optimodel.api.steps import Quantize
 
 from ..technique import Context
-from . import calibrated, weight_only
+from . import calibrated, groups
 
 POWERS = tuple(step / 20 for step in range(20))
 """Of the strengths; 0 leaves the weights as they are."""
@@ -23,7 +23,7 @@ SHRINKS = tuple(1 - step / 20 for step in range(10))
 
 
 def run(model: Any, settings: Quantize, source: Path, excluded: Sequence[str], context: Context) -> Any:
-    """The model with scaled, packed weights; tables as in `weight_only`. Raises `Failure`."""
+    """The model with scaled, packed weights, and small tables. Raises `Failure`."""
     return calibrated.run(model, settings, source, excluded, context, _pack)
 
 
@@ -42,7 +42,7 @@ def _pack(model: Any, nodes: Sequence[Any], weights: Mapping[str, Any], hessian:
     for node, weight in zip(nodes, found, strict=True):
         integers, scales = clipped(weight * factors[:, None], inner, settings.bits, settings.group_size)
         node.input[0] = divided.output[0]
-        model.graph.initializer.extend(weight_only.pack(node, integers, scales, settings))
+        model.graph.initializer.extend(groups.pack(node, integers, scales, settings))
 
 
 def balance(weights: Sequence[Any], hessian: Any, bits: int, group: int) -> Any:
@@ -59,7 +59,7 @@ def balance(weights: Sequence[Any], hessian: Any, bits: int, group: int) -> Any:
     def lost(factors: Any) -> float:
         inner = hessian / np.outer(factors, factors)
         wrong = [
-            error(scaled, weight_only.grid(scaled, bits, group), bits, group)
+            error(scaled, groups.grid(scaled, bits, group), bits, group)
             for scaled in (w * factors[:, None] for w in weights)
         ]
         return sum(float(np.sum(one * (inner @ one))) for one in wrong)
@@ -72,17 +72,17 @@ def clipped(weight: Any, hessian: Any, bits: int, group: int) -> tuple[Any, Any]
     group's part of the product loses least."""
     import numpy as np
 
-    full = weight_only.grid(weight, bits, group)
+    full = groups.grid(weight, bits, group)
     losses = []
     for shrink in SHRINKS:
         wrong = error(weight, full * np.float32(shrink), bits, group)
         parts = [slice(start, start + group) for start in range(0, len(weight), group)]
         losses.append([np.sum(wrong[part] * (hessian[part, part] @ wrong[part]), 0) for part in parts])
     scales = full * np.array(SHRINKS, np.float32)[np.argmin(losses, 0)]
-    return weight_only.nearest(weight, scales, bits, group), scales
+    return groups.nearest(weight, scales, bits, group), scales
 
 
 def error(weight: Any, scales: Any, bits: int, group: int) -> Any:
     """What rounding to nearest adds to each weight."""
-    integers = weight_only.nearest(weight, scales, bits, group)
-    return integers * weight_only.spread(scales, group, len(weight)) - weight
+    integers = groups.nearest(weight, scales, bits, group)
+    return integers * groups.spread(scales, group, len(weight)) - weight

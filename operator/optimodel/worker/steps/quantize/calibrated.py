@@ -9,7 +9,7 @@ from typing import Any
 from optimodel.api.steps import Quantize
 
 from ..technique import Context
-from . import calibration, weight_only
+from . import calibration, groups, tables
 from .parts import products
 
 ROOM = 512 << 20
@@ -21,13 +21,13 @@ name, the Hessian of shape (inputs, inputs) and the settings."""
 
 
 def run(model: Any, settings: Quantize, source: Path, excluded: Sequence[str], context: Context, pack: Pack) -> Any:
-    """The model with its products packed by `pack`; tables as in `weight_only`. Raises `Failure`."""
+    """The model with its products packed by `pack`, and small tables. Raises `Failure`."""
     import onnx
 
     texts = calibration.batches(model, source, settings, context)
     weights = {value.name: value for value in model.graph.initializer}
     readers = products(model, excluded)
-    model.opset_import.append(onnx.helper.make_opsetid(weight_only.DOMAIN, 1))
+    model.opset_import.append(onnx.helper.make_opsetid(groups.DOMAIN, 1))
     done = 0
     for inputs in portions({name: int(weights[nodes[0].input[1]].dims[0]) for name, nodes in readers.items()}):
         found = hessians(model, inputs, texts, context)
@@ -35,7 +35,7 @@ def run(model: Any, settings: Quantize, source: Path, excluded: Sequence[str], c
             context.report(10 + 60 * done // len(readers), f"rounding what reads {name}")
             pack(model, readers[name], weights, found[name], settings)
             done += 1
-    return weight_only.run(model, settings, source, excluded, context)
+    return tables.run(model, settings, excluded)
 
 
 def portions(widths: Mapping[str, int]) -> Iterator[list[str]]:

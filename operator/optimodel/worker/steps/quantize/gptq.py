@@ -1,7 +1,7 @@
 """Weights in groups of 8 or 4 bits, rounded so that they make up for each other (GPTQ, Frantar et al. 2022).
 
 Each weight that is rounded moves those not yet rounded, so that the product changes least on the calibration's activations. Groups,
-scales and operator are those of `weight_only`: only the choice of the integers differs.
+scales and operator are those of `groups`: only the choice of the integers differs.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from optimodel.api.steps import Quantize
 
 from ..technique import Context
-from . import calibrated, weight_only
+from . import calibrated, groups
 
 DAMPING = 0.01
 """Share of the mean of the Hessian's diagonal that is added to it: few texts leave directions that were never seen."""
@@ -22,7 +22,7 @@ BLOCK = 32
 
 
 def run(model: Any, settings: Quantize, source: Path, excluded: Sequence[str], context: Context) -> Any:
-    """The model with packed weights; tables as in `weight_only`. Raises `Failure`."""
+    """The model with packed weights, and small tables. Raises `Failure`."""
     return calibrated.run(model, settings, source, excluded, context, _pack)
 
 
@@ -32,9 +32,9 @@ def _pack(model: Any, nodes: Sequence[Any], weights: Mapping[str, Any], hessian:
 
     for node in nodes:
         weight = onnx.numpy_helper.to_array(weights[node.input[1]])
-        scales = weight_only.grid(weight, settings.bits, settings.group_size)
+        scales = groups.grid(weight, settings.bits, settings.group_size)
         chosen = rounded(weight, hessian, scales, settings.bits, settings.group_size)
-        model.graph.initializer.extend(weight_only.pack(node, chosen, scales, settings))
+        model.graph.initializer.extend(groups.pack(node, chosen, scales, settings))
 
 
 def rounded(weight: Any, hessian: Any, scales: Any, bits: int, group: int) -> Any:

@@ -1,15 +1,11 @@
-"""Weights in groups of 8 or 4 bits, round to nearest, one scale a group (MatMulNBits); tensors between operators stay fp32."""
+"""Weights in groups of 8 or 4 bits that share a scale, as ONNX Runtime packs them (MatMulNBits, GatherBlockQuantized)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from optimodel.api.steps import Quantize
-
-from ..technique import Context
-from .dynamic import tables
 
 INT8 = 4
 """The operator rounds a row's activations to int8 in the same groups while it multiplies: 2.3 times as fast on AVX2 as in fp32,
@@ -18,26 +14,24 @@ DOMAIN = "com.microsoft"
 """Of the operators with packed weights."""
 
 
-def run(model: Any, settings: Quantize, source: Path, excluded: Sequence[str], context: Context) -> Any:
-    """The model with packed weights. Tables are packed alike at 4 bits; at 8 bits they are plain int8, since the library
-    packs tables at 4 bits only."""
+def of(model: Any, kind: str, bits: int, size: int, excluded: Sequence[str]) -> Any:
+    """The model with the weights of its nodes of one kind (MatMul, or Gather at 4 bits) rounded to nearest in groups of `size`, but for
+    those `excluded` by name."""
     import numpy as np
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
-    types = ("MatMul", "Gather") if settings.bits == 4 else ("MatMul",)
     quantizer = MatMulNBitsQuantizer(
         model,
-        bits=settings.bits,
-        block_size=settings.group_size,
+        bits=bits,
+        block_size=size,
         is_symmetric=True,
         accuracy_level=INT8,
         nodes_to_exclude=list(excluded),
-        op_types_to_quantize=types,
+        op_types_to_quantize=(kind,),
     )
     with np.errstate(invalid="ignore"):  # rows of zeros, such as the padding token's
         quantizer.process()
-    packed = quantizer.model.model
-    return packed if settings.bits == 4 else tables(packed, excluded)
+    return quantizer.model.model
 
 
 def grid(weight: Any, bits: int, group: int) -> Any:

@@ -12,13 +12,12 @@ from typing import Any
 from optimodel.api.steps import Quantize
 
 from ..technique import Context
-from . import calibration
-from .dynamic import tables
+from . import calibration, tables
 from .parts import products
 
 
 def run(model: Any, settings: Quantize, source: Path, excluded: Sequence[str], context: Context) -> Any:
-    """The model with products of activations and weights between quantise and dequantise nodes, and int8 tables.
+    """The model with products of activations and weights between quantise and dequantise nodes, and small tables.
 
     The residual, the results of products and products of two activations (attention's scores) stay in fp32. Raises `Failure`.
     """
@@ -29,7 +28,7 @@ def run(model: Any, settings: Quantize, source: Path, excluded: Sequence[str], c
     texts = iter(calibration.batches(model, source, settings, context))
     with tempfile.TemporaryDirectory(dir=context.scratch) as folder:
         given, out = Path(folder) / "given.onnx", Path(folder) / "model.onnx"
-        onnx.save(tables(model, excluded), given)
+        onnx.save(tables.run(model, settings, excluded), given)
         quantize_static(
             given,
             out,
