@@ -112,7 +112,7 @@ bench-optimize: setup ## Compress MiniLM-L6 on TREC-6 by each technique alone an
 	@PYTHONPATH=operator:.:$$($(PYTHON) -m devcluster.sites worker) .venv/bin/python -m tests.perf.optimize --seeds $(SEEDS) $(OPTIMIZE)
 
 bench-headline: setup cluster-up images ## The same in the cluster, by the library's recipes, each seed served and asked; an hour, and goes on when stopped
-	@PYTHONPATH=operator:.:$$($(PYTHON) -m devcluster.sites worker) .venv/bin/python -m tests.perf.headline --seeds $(SEEDS)
+	@PYTHONPATH=operator:.:$$($(PYTHON) -m devcluster.sites worker) .venv/bin/python -m tests.perf.headline --seeds $(SEEDS) $(HEADLINE)
 
 bench-tools: setup ## Compare with optimum-onnx and Olive on MiniLM-L6, each in an environment of its own; an hour, and goes on when stopped
 	@PYTHONPATH=operator:.:$$($(PYTHON) -m devcluster.sites worker) .venv/bin/python -m tests.perf.tools $(COMPARE)

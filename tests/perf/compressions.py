@@ -13,14 +13,12 @@ from optimodel.recipes.resolve import resolve
 TRAIN = "questions/train"
 BASELINE = "fp32 baseline"
 HEADLINE = "encoder-distil-int8"
-LIBRARY = (HEADLINE, f"{HEADLINE}-trimmed", "encoder-distil-ffn-int8")
+LIBRARY = (HEADLINE, f"{HEADLINE}-trimmed", "encoder-distil-ffn-int8", "encoder-tiny-int8")
 """Recipes of the chart's library."""
 TOGETHER = (
     *LIBRARY,
     "2 layers, int8",
     "2 layers, int8, vocabulary trimmed",
-    "3 layers, FFN 25 %, int8",
-    "3 layers, FFN 25 %, int8, vocabulary trimmed",
 )
 """What is held against the headline's bars."""
 EXPORT = Step("graph", "Export")
@@ -32,6 +30,7 @@ def recipes(seed: int) -> dict[str, tuple[Step, ...]]:
     alone = {
         BASELINE: (EXPORT,),
         "int8 dynamic": (EXPORT, INT8),
+        "int8 dynamic, tables in 4 bits": (EXPORT, _quantize("Dynamic", embedding_bits=4)),
         "int8 static": (EXPORT, _quantize("Static", data=TRAIN)),
         "int8 static, FFN-down in fp32": (EXPORT, _quantize("Static", data=TRAIN, exclude=("FFNDown",))),
         "weights in 8 bits": (EXPORT, _quantize("WeightOnly")),
@@ -45,8 +44,7 @@ def recipes(seed: int) -> dict[str, tuple[Step, ...]]:
         "3 of 6 layers, distilled": (distil((), seed), EXPORT),
         "3 of 6 layers, from labels alone": (distil((), seed, soft="0", hidden="0"), EXPORT),
     }
-    smaller, thinner = (distil((3, 5), seed),), (distil((), seed), ffn("0.25", seed))
-    combined = ((*before, *words, EXPORT, INT8) for before in (smaller, thinner) for words in ((), (vocabulary(),)))
+    combined = ((distil((3, 5), seed), *words, EXPORT, INT8) for words in ((), (vocabulary(),)))
     ours = alone | dict(zip(TOGETHER[len(LIBRARY) :], combined, strict=True))
     return {name: (adapt(seed), *steps) for name, steps in ours.items()} | {name: named(name, seed) for name in LIBRARY}
 

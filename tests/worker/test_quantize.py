@@ -84,9 +84,10 @@ def test_an_excluded_part_keeps_its_precision_and_no_other_does(bert, part):
     assert lost == Counter({"table": 3} if part == "Embeddings" else {"product": 6 if part == "Attention" else 2})
 
 
-def test_static_rounds_what_products_read_and_nothing_else(bert, tmp_path):
+@pytest.mark.parametrize("method", ["static", "static, tables 4"])
+def test_static_rounds_what_products_read_and_nothing_else(bert, method, tmp_path):
     """Not the residual, not the attention's scores: one pair of nodes for each tensor that products with weights read."""
-    model = onnx.load(quantize(METHODS["static"], bert, tmp_path / "out") / "model.onnx")
+    model = onnx.load(quantize(METHODS[method], bert, tmp_path / "out") / "model.onnx")
     rounded = {node.input[0] for node in model.graph.node if node.op_type == "QuantizeLinear"}
     plain = parts.load(bert / "model.onnx")
     assert rounded == {f"{name}_read" for name in parts.products(plain)}

@@ -28,7 +28,7 @@ def run(model: Any, settings: Quantize, source: Path, excluded: Sequence[str], c
     texts = iter(calibration.batches(model, source, settings, context))
     with tempfile.TemporaryDirectory(dir=context.scratch) as folder:
         given, out = Path(folder) / "given.onnx", Path(folder) / "model.onnx"
-        onnx.save(tables.run(model, settings, excluded), given)
+        onnx.save(model, given)
         quantize_static(
             given,
             out,
@@ -43,7 +43,9 @@ def run(model: Any, settings: Quantize, source: Path, excluded: Sequence[str], c
             calibrate_method=CalibrationMethod.MinMax,
             extra_options={"OpTypesToExcludeOutputQuantization": ["MatMul"]},
         )
-        return onnx.load(out)
+        return tables.run(
+            onnx.load(out), settings, excluded
+        )  # behind it: of packed tables it cannot tell the type, and rounds nothing
 
 
 def _set_apart(model: Any, excluded: Sequence[str]) -> None:
