@@ -269,10 +269,30 @@ def test_every_other_layer_is_taught_before_anything_else_is_pruned() -> None:
 
 def test_prunings_that_share_their_first_steps_come_together() -> None:
     space = space_of(Auto(VALIDATION, train=TRAIN, prune=("Vocabulary", "FFN", "Layers")))
-    names = [pruned(Candidate("int8"), way).name.removesuffix(" pruned, int8") for way in space.prunings]
-    assert [name.replace(" pruned, ", " ") for name in names] == [
-        "Layers", "Layers FFN", "Layers FFN Vocabulary", "Layers Vocabulary", "FFN", "FFN Vocabulary", "Vocabulary",
-    ]  # fmt: skip
+    names = [pruned(Candidate("int8"), way).name.removesuffix(", int8") for way in space.prunings]
+    assert [name.replace(" pruned", "").replace(",", "") for name in names] == [
+        "Layers",
+        *("Layers FFN", "Layers FFN Vocabulary", "Layers FFN more", "Layers FFN more Vocabulary", "Layers Vocabulary"),
+        *("FFN", "FFN Vocabulary", "FFN more", "FFN more Vocabulary", "Vocabulary"),
+    ]
+
+
+def test_more_goes_where_half_of_it_held_the_floor_and_nothing_is_tried_that_more_may_go_from() -> None:
+    space = space_of(Auto(VALIDATION, train=TRAIN, prune=("FFN", "Layers")))
+    fine, coarse = replace(world(), pruning=Truth(0.002, 0.7, 0.8)), replace(world(), pruning=Truth(0.02, 0.7, 0.8))
+    best = "dynamic-int8"
+    held = [
+        n
+        for n in larger(fine.run(space, search.ENDLESS))
+        if n.endswith(f" pruned, {best}") or n.endswith(f"more, {best}")
+    ]
+    assert held == [
+        f"Layers pruned, {best}",
+        f"Layers pruned, FFN pruned, {best}",
+        f"Layers pruned, FFN pruned more, {best}",
+    ]
+    missed = [n for n in larger(coarse.run(space, search.ENDLESS)) if n.endswith(best) and n != best]
+    assert missed == [f"Layers pruned, {best}", f"FFN pruned, {best}"]
 
 
 def test_the_seed_draws_the_order_and_what_promises_most_comes_first() -> None:

@@ -51,9 +51,9 @@ SMALL: Literal[4] = 4
 SOFT = "0.9"
 TEACHING = Training(epochs=12, learning_rate="0.0003")
 """Every other layer stays, and is taught by the model before: many epochs, since each is cheap (docs/benchmarks.md)."""
-FFN_KEEP = "0.5"
-RECOVERY = Training(epochs=4, learning_rate="0.0002")
-"""Half of the feed-forward neurons stay, and are trained towards the model before."""
+FFN_KEEP, FFN_KEEP_LESS = "0.5", "0.25"
+RECOVERY = Training(epochs=12, learning_rate="0.0002")
+"""Half of the feed-forward neurons stay, or a quarter where half hold the floor, and are trained towards the model before."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,10 @@ class Candidate:
     @property
     def name(self) -> str:
         """For people, and unique in a search."""
-        pruned = (f"{step.prune.method if step.prune else 'Layers'} pruned, " for step in self.prune)
+        pruned = (
+            f"{step.prune.method if step.prune else 'Layers'} pruned{' more' if _is_harsher(step) else ''}, "
+            for step in self.prune
+        )
         kept = f" except {', '.join(self.quantize.exclude)}" if self.quantize and self.quantize.exclude else ""
         tables = (
             f", tables in {self.quantize.embedding_bits} bits" if self.quantize and self.quantize.embedding_bits else ""
@@ -139,11 +142,13 @@ class Space:
 
     @cached_property
     def prunings(self) -> tuple[tuple[Step, ...], ...]:
-        """Ways to prune, none left out: what begins with the same steps together, since it shares them, and the shorter first. So
-        neurons go from a student of half the layers before they go from the whole model, where that takes longest."""
-        steps = tuple(prunings(self.auto))
+        """Ways to prune, each method at most once and no way left out: what begins with the same steps together, since it shares
+        them, and the shorter first. So neurons go from a student of half the layers before they go from the whole model, where
+        that takes longest."""
+        steps = tuple(chain.from_iterable((step, *_harsher(step)) for step in prunings(self.auto)))
         ways = chain.from_iterable(combinations(range(len(steps)), n) for n in range(1, len(steps) + 1))
-        return tuple(tuple(steps[i] for i in way) for way in sorted(ways))
+        found = (tuple(steps[i] for i in way) for way in sorted(ways))
+        return tuple(way for way in found if len({step.name for step in way}) == len(way))
 
 
 def prunings(auto: Auto | None) -> Iterator[Step]:
@@ -158,6 +163,26 @@ def prunings(auto: Auto | None) -> Iterator[Step]:
         yield Step(f"{PREFIX}ffn", "Prune", prune=Prune("FFN", FFN_KEEP, train, Recover(train, training=training)))
     if "Vocabulary" in auto.prune:
         yield Step(f"{PREFIX}vocabulary", "Prune", prune=Prune("Vocabulary", data=train))
+
+
+def gentler(way: Sequence[Step]) -> tuple[Step, ...]:
+    """The same way to prune where less goes; itself if there is none."""
+    return tuple(_keeping(step, FFN_KEEP) if _is_harsher(step) else step for step in way)
+
+
+def _harsher(step: Step) -> Iterator[Step]:
+    """The same pruning where more goes, if there is one."""
+    if step.prune is not None and step.prune.method == "FFN":
+        yield _keeping(step, FFN_KEEP_LESS)
+
+
+def _is_harsher(step: Step) -> bool:
+    return step.prune is not None and step.prune.keep == FFN_KEEP_LESS
+
+
+def _keeping(step: Step, keep: str) -> Step:
+    assert step.prune is not None
+    return msgspec.structs.replace(step, prune=msgspec.structs.replace(step.prune, keep=keep))
 
 
 def pruned(candidate: Candidate, prune: tuple[Step, ...]) -> Candidate:

@@ -7,9 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise, product
 
+from optimodel.api.steps import Step
+
 from .findings import Finding, Observation, Sensitivity, coarse, cost, feasible, merit
 from .noise import final, finalists
-from .space import Candidate, Space, excluding, pruned
+from .space import Candidate, Space, excluding, gentler, pruned
 
 MAX_EXCLUDED = 3
 """Parts that may keep their precision."""
@@ -117,11 +119,24 @@ def _best(candidates: Sequence[Candidate], observed: Mapping[str, Observation]) 
 
 
 def _less(space: Space, best: Sequence[Candidate], observed: Mapping[str, Observation]) -> Iterator[Candidate]:
-    """Each candidate behind each pruning, unless a part of that pruning was too much already."""
+    """Each candidate behind each pruning that is worth a trial."""
     for candidate, prune in product(best, space.prunings):
-        parts = [observed.get(pruned(candidate, part).name) for part in combinations(prune, len(prune) - 1) if part]
-        if not any(map(_short, parts)):
-            yield pruned(candidate, prune)
+        found = pruned(candidate, prune)
+        if found.name in observed or _promises(space, candidate, prune, observed):
+            yield found
+
+
+def _promises(space: Space, candidate: Candidate, prune: Sequence[Step], observed: Mapping[str, Observation]) -> bool:
+    """Not if a part of the pruning was too much already, if a gentler one is not known to hold the floor, or if more than it may go:
+    then it is larger and slower for nothing."""
+
+    def seen(way: Sequence[Step]) -> Observation | None:
+        return observed.get(pruned(candidate, tuple(way)).name)
+
+    parts = (part for part in combinations(prune, len(prune) - 1) if part)
+    less, more = gentler(prune), (way for way in space.prunings if set(prune) < set(way))
+    known = less == prune or feasible(seen(less))
+    return known and not any(_short(seen(part)) for part in parts) and not any(feasible(seen(way)) for way in more)
 
 
 def _to_refine(space: Space, observed: Mapping[str, Observation]) -> Iterator[Candidate]:
