@@ -19,8 +19,19 @@ from optimodel.worker import steps
 from optimodel.worker.data.dataset import Row
 from optimodel.worker.errors import Failure
 from optimodel.worker.steps import distill, finetune
-from optimodel.worker.training import adapters, adversarial, batches, families, folders, freezing, loop, losses
+from optimodel.worker.training import (
+    adapters,
+    adversarial,
+    batches,
+    encoding,
+    families,
+    folders,
+    freezing,
+    loop,
+    losses,
+)
 from optimodel.worker.training.loading import load
+from optimodel.worker.training.teacher import Teacher
 
 QUICK = Training(epochs=4, batch_size=16, learning_rate="0.002", warmup="0.1")
 
@@ -310,6 +321,39 @@ def test_a_teacher_corrects_labels_that_are_wrong(tmp_path, unproven):
         found[name] = accuracy(tmp_path / name / "out", questions(400, seed=9))
     print(found)
     assert found["taught"] > found["alone"] + 0.1
+
+
+def test_rows_without_a_label_take_it_from_no_other(tmp_path, unproven):
+    """A teacher that knows nothing, and labels on every other row: those are learnt, whatever it says of the rest."""
+    source = sharp("bert", tmp_path / "source", ["book", "place"])
+    rows = [dataclasses.replace(row, label=None) if n % 3 == 0 else row for n, row in enumerate(questions(300))]
+    context = tiny.context("TextClassification", tmp_path, {"some": rows, "none": questions(40, seed=3)})
+    lessons = Training(epochs=8, batch_size=16, learning_rate="0.002")
+    distill.run(Distill("some", soft="0.1", hidden="0", training=lessons), source, tmp_path / "out", context)
+    assert accuracy(source, questions(400, seed=9)) < 0.7 < 0.9 < accuracy(tmp_path / "out", questions(400, seed=9))
+
+
+def test_an_answer_without_a_label_has_the_teachers_alone(tmp_path):
+    """Each answer of a batch counts as it would in a batch of its own."""
+    source = sharp("bert", tmp_path / "source", ["book", "place"])
+    context = tiny.context("TextClassification", tmp_path)
+    subject = folders.open_folder(source, "TextClassification", context)
+    other = folders.open_folder(sharp("bert", tmp_path / "other", ["book", "place"]), "TextClassification", context)
+    with torch.no_grad():
+        other.model.classifier.weight.neg_()
+    rows = [dataclasses.replace(row, label=None) if n % 3 == 0 else row for n, row in enumerate(questions(12))]
+    texts = encoding.encoded(subject, rows, "some", partly=True)
+    assert [row[0] == batches.UNKNOWN for row in texts.labels] == [row.label is None for row in rows]
+    assert encoding.encoded(subject, rows, "some").labels is None, "for whom a label is a must"
+    loss = losses.distillation(subject, Teacher(other, ()), 2.0, 0.25, 0.0)
+    soft = losses.distillation(subject, Teacher(other, ()), 2.0, 1.0, 0.0)
+    with torch.no_grad():
+        whole = float(loss(texts.batch(range(12))))
+        each = [float(loss(texts.batch([n]))) for n in range(12)]
+        alone = [float(soft(texts.batch([n]))) for n in range(12)]
+    assert whole == pytest.approx(sum(each) / 12, rel=1e-4)
+    same = [one == pytest.approx(other, rel=1e-4) for one, other in zip(each, alone, strict=True)]
+    assert same == [row.label is None for row in rows]
 
 
 def test_sentence_documents_stay_with_embeddings(tmp_path):

@@ -11,6 +11,7 @@ from optimodel.api.steps import Distill
 
 from ..errors import Failure
 from ..training import families, folders, freezing, labels, loop, losses, prompts, students
+from ..training.batches import UNKNOWN
 from ..training.encoding import encoded
 from ..training.teacher import Teacher
 from .technique import Context, Technique
@@ -24,12 +25,13 @@ def run(settings: Distill, source: Path, out: Path, context: Context) -> None:
     context.report(3, "tokenising")
     rows, told, longest = context.data(settings.data), float(settings.soft) < 1, settings.training.max_length
     longest = min(longest, int(student.description.get("maxLength", longest)))
-    texts = encoded(teacher, rows, settings.data, longest, labelled=told)
+    texts = encoded(teacher, rows, settings.data, longest, labelled=told, partly=True)
     if texts.labels is not None and context.task in LABELLED:
-        labels.several(rows, settings.data)
+        labels.several([row for row in rows if row.labels], settings.data)
     share = float(settings.soft) if texts.labels is not None else 1.0
     hidden = float(settings.hidden)
-    asked = Teacher(teacher, kept if hidden > 0 else ()) if share > 0 or hidden > 0 else None
+    taught = share > 0 or hidden > 0 or any(UNKNOWN in row for row in texts.labels or ())
+    asked = Teacher(teacher, kept if hidden > 0 else ()) if taught else None
     context.report(4, "asking the teacher")
     if asked is not None:
         context.note("teacherRemembered", asked.remember(texts))
@@ -70,4 +72,4 @@ def kept_layers(settings: Distill, depth: int) -> Sequence[int]:
     return wanted
 
 
-TECHNIQUE = Technique(revision=2, tools=("torch", "transformers"), run=run)
+TECHNIQUE = Technique(revision=3, tools=("torch", "transformers"), run=run)

@@ -60,4 +60,4 @@ def _without(mask: Any, gradient: Any) -> Any:
     return gradient.masked_fill(mask.to(gradient.device), 0.0)
 
 
-TECHNIQUE = Technique(revision=1, tools=("torch", "transformers"), run=run)
+TECHNIQUE = Technique(revision=2, tools=("torch", "transformers"), run=run)

@@ -14,6 +14,8 @@ from ..errors import Failure
 
 Labels = Sequence[Sequence[int]]
 """For each row the numbers of its labels."""
+UNKNOWN = -100
+"""In the place of a label that nobody gave."""
 BUCKET = 16
 """Batches whose texts are sorted by length together: larger = less padding, less chance."""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from optimodel.api.spec import SCORING
 
-from .batches import Batch
+from .batches import UNKNOWN, Batch
 from .folders import Subject
 from .teacher import Teacher
 
@@ -24,16 +24,16 @@ def hard(subject: Subject) -> Loss:
     return lambda batch: torch.nn.functional.cross_entropy(subject.answer(batch)[0], batch.labels)
 
 
-def soft(student: Any, teacher: Any, temperature: float) -> Any:
+def soft(student: Any, teacher: Any, temperature: float, weights: Any = 1.0) -> Any:
     """Kullback-Leibler divergence of softened scores, times temperature² so that its gradients keep their size
-    (Hinton et al. 2015)."""
+    (Hinton et al. 2015): the mean over answers, each with its weight."""
     import torch
 
     logs = torch.nn.functional.log_softmax
     apart = torch.nn.functional.kl_div(
-        logs(student / temperature, -1), logs(teacher / temperature, -1), reduction="batchmean", log_target=True
+        logs(student / temperature, -1), logs(teacher / temperature, -1), reduction="none", log_target=True
     )
-    return apart * temperature**2
+    return (apart.sum(-1) * weights).mean() * temperature**2
 
 
 def vectors(student: Any, teacher: Any) -> Any:
@@ -62,19 +62,23 @@ def hidden(student: Sequence[Any], teacher: Sequence[Any], mask: Any) -> Any:
 
 
 def distillation(student: Subject, teacher: Teacher | None, temperature: float, share: float, weight: float) -> Loss:
-    """`share` of the soft loss, the rest on the labels where the batch has them, and `weight` times the hidden-state loss
-    between the student's layers and those that the teacher tells of. Without a teacher only the labels count."""
+    """`share` of the soft loss, the rest on the label, for each answer that has one, and the soft loss alone for the others; and
+    `weight` times the hidden-state loss between the student's layers and those that the teacher tells of. Without a teacher only
+    the labels count."""
     import torch
 
     def found(batch: Batch) -> Any:
         answer, states = student.answer(batch, hidden=weight > 0)
-        labelled = batch.labels is not None and share < 1
-        total = (1 - share) * torch.nn.functional.cross_entropy(answer, batch.labels) if labelled else 0.0
+        total, shares = 0.0, 1.0
+        if batch.labels is not None and share < 1:
+            wrong = torch.nn.functional.cross_entropy(answer, batch.labels, ignore_index=UNKNOWN, reduction="sum")
+            total = (1 - share) * wrong / len(answer)
+            shares = torch.where(batch.labels == UNKNOWN, 1.0, share)
         if teacher is None:
             return total
         wanted, layers = teacher(batch)
         if student.task in SCORING:
-            total = total + (share if labelled else 1.0) * soft(answer, wanted, temperature)
+            total = total + soft(answer, wanted, temperature, shares)
         else:
             total = total + vectors(answer, wanted)
         return total + weight * hidden(states, layers, batch.mask) if weight > 0 else total

@@ -81,4 +81,4 @@ def _sample(settings: Prune, subject: Subject, context: Context) -> Examples | N
     return encoded(subject, sample(context.data(settings.data), MAX_ROWS), settings.data)
 
 
-TECHNIQUE = Technique(revision=2, tools=("torch", "transformers", "peft"), run=run)
+TECHNIQUE = Technique(revision=3, tools=("torch", "transformers", "peft"), run=run)
