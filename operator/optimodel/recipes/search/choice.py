@@ -57,8 +57,8 @@ def unbeaten(found: Observation, findings: Sequence[Finding]) -> bool:
 
 
 def choose(findings: Sequence[Finding], objective: Objective) -> Choice:
-    """The winner is of the Pareto list, and of those that are not behind its best by the objective the smallest, then that of
-    fewest steps. What costs more than the baseline, beyond noise, is no gain."""
+    """The winner is of the contenders' Pareto list, and of those that are not behind its best by the objective the smallest, then that
+    of fewest steps. What costs more than the baseline, beyond noise, is no gain."""
     findings, timing = settled(findings, objective), final(findings)
     tried = [f for f in findings if isinstance(f, Observation)]
     held = f"{len(holding(findings))} of {len(tried)} candidates hold the floor"

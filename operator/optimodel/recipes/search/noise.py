@@ -10,7 +10,7 @@ import msgspec
 from optimodel.api.search import Objective
 
 from ..gates import Measurement, interval
-from .findings import Finding, Observation, Timing, cost, holding
+from .findings import Finding, Observation, Timing, cost, holding, merit
 
 NOISE = 0.1
 """Latencies of one graph differ by up to so much of their value from run to run (research measured ±10 % on a shared machine)."""
@@ -25,10 +25,10 @@ def surely(less: float | None, more: float | None) -> bool:
 
 
 def finalists(findings: Sequence[Finding], objective: Objective) -> tuple[Observation, ...]:
-    """Who may be the best, when the figure of each may be off by the noise: the best first. None where that leaves nothing open:
-    bytes are counted, not timed."""
+    """Who may be the best, when the figure of each may be off by the noise: the best first, of equals the smaller and then who answers
+    better. None where that leaves nothing open: bytes are counted, not timed."""
     gained = (o for o in holding(findings) if cost(o.value) <= 1 + NOISE)
-    good = sorted(gained, key=lambda o: (cost(o.value), o.candidate))
+    good = sorted(gained, key=lambda o: (cost(o.value), o.weights_bytes, -merit(o.quality), o.candidate))
     near = [o for o in good if not surely(good[0].value, o.value)]
     return tuple(near[:FINALISTS]) if len(near) > 1 and objective != "Size" else ()
 
