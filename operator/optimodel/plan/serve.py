@@ -155,7 +155,6 @@ def _serve(
             accelerator=revision.spec.accelerator,
             half=any(step.quantize is not None and step.quantize.method == "Float16" for step in revision.spec.steps),
         ),
-        golden=artifact.golden,
         runtime=revision.spec.runtime,
         pull_image=_pull_image(live) or s.platform.operator_image,
         pull_policy=s.platform.image_pull_policy,

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from ..api import contract, names
-from ..api.contract import Golden, PullInput
+from ..api.contract import PullInput
 from ..api.spec import TritonRuntimeSpec
 from .pod import CONTAINER_SECURITY, Volumes, customize, metadata, pod_spec, s3_credentials
 from .service import GRPC_PORT, HTTP_PORT, METRICS_PORT
@@ -37,8 +37,6 @@ class Serve:
     namespace: str
     revision: str
     pull: PullInput
-    golden: Golden | None
-    """The answer that the kubelet's probe expects; None = any answer will do."""
     runtime: TritonRuntimeSpec
     pull_image: str
     pull_policy: str
