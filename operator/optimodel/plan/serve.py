@@ -187,6 +187,7 @@ def _targets(s: Snapshot, hash: str, artifact: Artifact) -> list[ProbeTarget]:
             golden.tolerance,
             golden.max_tokens,
             asked,
+            golden.places,
         )
         for p in serving_pods(s, hash)
         if pods.is_ready(p) and (url := pods.address(p, HTTP_PORT))
