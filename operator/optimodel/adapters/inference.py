@@ -11,8 +11,6 @@ from .polling import Oversized, PodHttp, Unknown
 
 RETRY = 0.5
 """Seconds between questions until the answer is right."""
-SECONDS = 5.0
-"""As long as the kubelet's own probe of the pod may take: who is Ready by that one is heard here."""
 LIMIT = 1024 * 1024
 """Bytes of an answer. Triton writes a value with some 20 digits: about 50 000 values."""
 
@@ -59,7 +57,7 @@ class Inference:
             return ProbeResult(False, f"model {target.model} is not ready (status {status})")
         wanted = {"inputs": question(target), "outputs": [{"name": target.golden_output}]}
         try:
-            status, body = await self._http.call("POST", f"{base}/infer", wanted, seconds=SECONDS, limit=LIMIT)
+            status, body = await self._http.call("POST", f"{base}/infer", wanted, seconds=target.seconds, limit=LIMIT)
         except Oversized:
             return ProbeResult(
                 False,

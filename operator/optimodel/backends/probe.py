@@ -1,6 +1,6 @@
 """One real inference, asked of the Triton in the same pod: exit status 0 for a sensible answer, else 1 with the reason.
 
-Usage: `python3 -S -E probe.py [PORT]`. The settings beside this file name the model, its input, what to ask it and what
+Usage: `python3 -S -E probe.py [PORT [SECONDS]]`. The settings beside this file name the model, its input, what to ask it and what
 else is asked, its outputs and their sizes. Standard library only: it runs every few seconds.
 """
 
@@ -11,14 +11,14 @@ import sys
 TIMEOUT_S = 4.0
 
 
-def ask(model, name, text, port, more):
+def ask(model, name, text, port, more, seconds):
     """The outputs by name, as flat lists. Raises `OSError` or `ValueError`. By hand over a socket: `http.client` takes
     several times the CPU of the whole probe to import."""
     given = {"name": name, "shape": [1, 1], "datatype": "BYTES", "data": [text]}
     body = json.dumps({"inputs": [given, *more]}).encode()
     head = f"POST /v2/models/{model}/infer HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
     head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", port), TIMEOUT_S) as connection:
+    with socket.create_connection(("127.0.0.1", port), seconds) as connection:
         connection.sendall(head.encode() + body)
         with connection.makefile("rb") as stream:
             status = stream.readline().split(b" ", 2)
@@ -49,7 +49,8 @@ def main(arguments):
         with open(__file__.removesuffix(".py") + ".json") as handle:
             settings = json.load(handle)
         port = int(arguments[0]) if arguments else 8000
-        answer = ask(settings["model"], settings["input"], settings["question"], port, settings["inputs"])
+        seconds = float(arguments[1]) if len(arguments) > 1 else TIMEOUT_S
+        answer = ask(settings["model"], settings["input"], settings["question"], port, settings["inputs"], seconds)
         judge(answer, settings["outputs"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         print(f"no answer: {type(error).__name__}: {error}", file=sys.stderr)
