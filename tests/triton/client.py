@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tritonclient.grpc as grpcclient
+
+from optimodel.adapters.inference import Inference
+from optimodel.adapters.polling import PodHttp
+from optimodel.plan.types import ProbeResult, ProbeTarget
 
 from .server import Server
 
@@ -34,6 +39,17 @@ def http(server: Server, texts: list[str], output: str = "EMBEDDING") -> np.ndar
     assert status == 200, body
     (found,) = [o for o in body["outputs"] if o["name"] == output]
     return np.array(found["data"]).reshape(found["shape"])
+
+
+async def judged(server: Server, text: str, output: str, head: Sequence[object], **more: Any) -> ProbeResult:
+    """What the operator says when an answer's first values are to be `head`, within 0.001 if nothing is said."""
+    tolerance = more.pop("tolerance", "0.001")
+    target = ProbeTarget("uid", server.url, "questions", text, output, tuple(map(str, head)), tolerance, **more)
+    http = PodHttp()
+    try:
+        return await Inference(http).ask(target)
+    finally:
+        await http.close()
 
 
 def grpc(client: grpcclient.InferenceServerClient, texts: list[bytes], output: str = "EMBEDDING") -> np.ndarray:

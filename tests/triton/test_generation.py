@@ -124,10 +124,10 @@ def test_a_short_text_does_not_wait_for_long_ones(writer: Server) -> None:
         assert short.result() < max(one.result() for one in long)
 
 
-def test_the_probe_asks_for_few_tokens_and_remembers_them(writer: Server) -> None:
+async def test_the_probe_asks_for_few_tokens_and_the_operator_knows_them(writer: Server) -> None:
     assert probe(writer).returncode == 0
     tokens = ask(writer, [TEXTS[0]], MAX_TOKENS=4)[1]["TOKENS"]
-    golden = {"text": TEXTS[0], "output": "TOKENS", "head": [str(n) for n in tokens], "tolerance": "0.01"}
-    assert probe(writer, golden).returncode == 0
-    assert "TOKENS[0]" in probe(writer, {**golden, "head": [str(tokens[0] + 1)]}).stderr
+    assert (await client.judged(writer, TEXTS[0], "TOKENS", tokens, max_tokens=4)).ok
+    wrong = await client.judged(writer, TEXTS[0], "TOKENS", [tokens[0] + 1], max_tokens=4)
+    assert "value 0 of TOKENS" in wrong.message
     assert json.loads((writer.repository / "probe.json").read_text())["inputs"][0]["data"] == [4]

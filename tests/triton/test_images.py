@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import random
 import struct
 import zlib
@@ -15,10 +14,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as grpcclient
 
-from optimodel.adapters.inference import Inference
-from optimodel.adapters.polling import PodHttp
 from optimodel.api.spec import Batching
-from optimodel.plan.types import ProbeResult, ProbeTarget
 
 from . import client
 from .conftest import serve
@@ -107,24 +103,21 @@ def test_a_bad_image_fails_alone_and_says_why(labeller: Server, data: bytes, say
             assert status == 200
 
 
-def test_the_probe_shows_an_image_and_remembers_the_answer(labeller: Server) -> None:
+async def test_the_probe_shows_an_image_and_the_operator_knows_its_answer(labeller: Server) -> None:
     assert probe(labeller).returncode == 0
     ((scores,), _) = ask(labeller, FILES[:1])
-    golden = {"text": text(FILES[0]), "output": "SCORES", "head": [str(v) for v in scores], "tolerance": "0.001"}
-    assert probe(labeller, golden).returncode == 0
-    assert "SCORES[0]" in probe(labeller, {**golden, "head": [str(scores[0] + 0.1)]}).stderr
+    assert (await client.judged(labeller, text(FILES[0]), "SCORES", scores, input="IMAGE")).ok
+    wrong = await client.judged(labeller, text(FILES[0]), "SCORES", [scores[0] + 0.1], input="IMAGE")
+    assert "value 0 of SCORES" in wrong.message
 
 
 async def test_the_operator_too_reads_the_scores_of_a_thousand_labels(classes: Path, tmp_path: Path) -> None:
     with serve(classes, tmp_path, Batching(8)) as server:
         assert probe(server).returncode == 0
         ((scores,), _) = ask(server, FILES[:1])
-        head = tuple(str(v) for v in scores[:8])
-        target = ProbeTarget("uid", server.url, "questions", text(FILES[0]), "SCORES", head, "0.00001", input="IMAGE")
-        http = PodHttp()
-        try:
-            assert await Inference(http).ask(target) == ProbeResult(True)
-            other = await Inference(http).ask(dataclasses.replace(target, golden_text=text(FILES[1])))
-        finally:
-            await http.close()
+        same, other = [
+            await client.judged(server, text(file), "SCORES", scores[:8], tolerance="0.00001", input="IMAGE")
+            for file in FILES[:2]
+        ]
+    assert same.ok
     assert "value 0 of SCORES" in other.message

@@ -72,9 +72,9 @@ def test_a_text_without_words_is_answered_too(tagger: Server) -> None:
     assert ask(tagger, [" ", "yes"])[0] == ([""], [0.0])
 
 
-def test_the_probe_asks_for_words_and_remembers_them(tagger: Server) -> None:
+async def test_the_probe_asks_for_words_and_the_operator_knows_them(tagger: Server) -> None:
     assert probe(tagger).returncode == 0
     ((_, values),) = ask(tagger, ["how many rivers"])
-    golden = {"text": "how many rivers", "output": "SCORE", "head": [str(v) for v in values], "tolerance": "0.001"}
-    assert probe(tagger, golden).returncode == 0
-    assert "SCORE[0]" in probe(tagger, {**golden, "head": [str(values[0] + 0.1)]}).stderr
+    assert (await client.judged(tagger, "how many rivers", "SCORE", values)).ok
+    wrong = await client.judged(tagger, "how many rivers", "SCORE", [values[0] + 0.1])
+    assert "value 0 of SCORE" in wrong.message

@@ -17,18 +17,25 @@ from PIL import Image
 from tests import inputs
 from tests.worker import pictures, tiny
 from tests.worker.test_training import noted
-from transformers import AutoImageProcessor, AutoModelForImageClassification, ViTImageProcessorPil
+from transformers import (
+    AutoImageProcessor,
+    AutoModelForImageClassification,
+    ViTForImageClassification,
+    ViTImageProcessorPil,
+)
 
+from optimodel.adapters.inference import compare
 from optimodel.api.contract import Tensor
 from optimodel.api.sources import PVC, Dataset
 from optimodel.api.spec import Batching, Gate, Shape
 from optimodel.api.steps import QAT, Distill, FineTune, Prune, Quantize, Recover, Step, Training
 from optimodel.backends import pixels
+from optimodel.plan.types import ProbeTarget
 from optimodel.worker import steps
 from optimodel.worker.data import dataset
 from optimodel.worker.data.rows import IMAGES, Row
 from optimodel.worker.errors import Failure
-from optimodel.worker.evidence.evaluate import batch_invariance
+from optimodel.worker.evidence.evaluate import batch_invariance, golden
 from optimodel.worker.inference.answers import Answerer, cosines
 from optimodel.worker.report import Report
 from optimodel.worker.report.page import page
@@ -244,6 +251,35 @@ def test_every_method_makes_the_graph_smaller_and_keeps_its_answers(name, graph,
     assert cosines([before.alone(text) for text in asked], [after.alone(text) for text in asked]).min() > 0.98
     sizes = [(folder / "model.onnx").stat().st_size for folder in (graph / "graph", tmp_path / "small")]
     assert sizes[1] < share * sizes[0]
+
+
+def judged(remembered, folder):
+    """What the operator says of the answer that an artifact gives to what another remembers."""
+    scores = Answerer(folder, 1, Batching()).alone(remembered.text)
+    head, tolerance = remembered.head, remembered.tolerance
+    target = ProbeTarget("u", "", "m", remembered.text, "SCORES", head, tolerance, golden_places=remembered.places)
+    return compare({"outputs": [{"name": "SCORES", "data": scores.tolist()}]}, target)
+
+
+@pytest.mark.parametrize("sure", [0.1, 1.0])
+def test_of_a_thousand_labels_those_are_remembered_that_tell_one_model_from_another(sure, tmp_path, unproven):
+    """The first eight are near zero in every model. Int8 is rounded otherwise on another CPU, by no more than it was from fp32."""
+    found = []
+    for number in range(3):
+        folder = tmp_path / str(number)
+        tiny.save_images(folder / "source", [f"label {label}" for label in range(1000)])
+        model = ViTForImageClassification.from_pretrained(folder / "source")
+        with torch.no_grad():
+            model.classifier.weight.normal_(0, sure, generator=torch.Generator().manual_seed(number))
+        model.save_pretrained(folder / "source")
+        context = tiny.context(TASK, tmp_path)
+        steps.run(Step("graph", "Export"), folder / "source", folder / "graph", context)
+        steps.run(Step("int8", "Quantize", quantize=Quantize()), folder / "graph", folder / "int8", context)
+        found.append((golden(Answerer(folder / "int8", 1, Batching())), folder))
+    for remembered, folder in found:
+        assert len(remembered.head) == 8
+        assert judged(remembered, folder / "int8").ok and judged(remembered, folder / "graph").ok
+        assert not any(judged(remembered, other / "int8").ok for _, other in found if other != folder)
 
 
 @pytest.fixture(scope="module")

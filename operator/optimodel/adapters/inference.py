@@ -11,28 +11,27 @@ from .polling import Oversized, PodHttp, Unknown
 
 RETRY = 0.5
 """Seconds between questions until the answer is right."""
-SECONDS = 5.0
-"""As long as the kubelet's own probe of the pod may take: who is Ready by that one is heard here."""
 LIMIT = 1024 * 1024
 """Bytes of an answer. Triton writes a value with some 20 digits: about 50 000 values."""
 
 
 def compare(answer: dict[str, Any], target: ProbeTarget) -> ProbeResult:
-    """Whether the answer's golden output begins as the artifact's did, within tolerance."""
+    """Whether the remembered values of the answer's golden output are as the artifact's, within tolerance."""
     outputs = {output.get("name"): output.get("data") or [] for output in answer.get("outputs") or ()}
     if target.golden_output not in outputs:
         return ProbeResult(
             False, f"the answer has no output {target.golden_output}, only {', '.join(sorted(map(str, outputs)))}"
         )
     data, bound = outputs[target.golden_output], float(target.tolerance)
-    if len(data) < len(target.golden_head):
-        return ProbeResult(
-            False, f"output {target.golden_output} has {len(data)} values, {len(target.golden_head)} expected"
-        )
-    for at, (wanted, got) in enumerate(zip(target.golden_head, data, strict=False)):
-        if not abs(float(got) - float(wanted)) <= bound:
+    places = target.golden_places or range(len(target.golden_head))
+    least = max(places, default=-1) + 1
+    if len(data) < least:
+        return ProbeResult(False, f"output {target.golden_output} has {len(data)} values, {least} expected")
+    for at, wanted in zip(places, target.golden_head, strict=False):
+        if not abs(float(data[at]) - float(wanted)) <= bound:
             return ProbeResult(
-                False, f"value {at} of {target.golden_output} is {got}, the artifact's is {wanted} ± {target.tolerance}"
+                False,
+                f"value {at} of {target.golden_output} is {data[at]}, the artifact's is {wanted} ± {target.tolerance}",
             )
     return ProbeResult(True)
 
@@ -58,7 +57,7 @@ class Inference:
             return ProbeResult(False, f"model {target.model} is not ready (status {status})")
         wanted = {"inputs": question(target), "outputs": [{"name": target.golden_output}]}
         try:
-            status, body = await self._http.call("POST", f"{base}/infer", wanted, seconds=SECONDS, limit=LIMIT)
+            status, body = await self._http.call("POST", f"{base}/infer", wanted, seconds=target.seconds, limit=LIMIT)
         except Oversized:
             return ProbeResult(
                 False,

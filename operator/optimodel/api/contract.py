@@ -160,7 +160,8 @@ class GateResult(Struct, frozen=True):
 
 
 class Golden(Struct, frozen=True):
-    """One remembered answer: `text` in, the first values of the output tensor `output` out, within `tolerance`."""
+    """One remembered answer: `text` in, the first values of the output tensor `output` out, or those at `places`, within
+    `tolerance`."""
 
     text: Annotated[str, Meta(max_length=2048)]
     output: Label
@@ -168,6 +169,7 @@ class Golden(Struct, frozen=True):
     tolerance: Decimal = "0.01"
     max_tokens: Number = 0
     """How long the answer may be, where a model writes it; 0 = not said."""
+    places: Annotated[tuple[Annotated[int, Meta(ge=0, le=2**31 - 1)], ...], Meta(max_length=64)] = ()
 
 
 class Tensor(Struct, frozen=True):

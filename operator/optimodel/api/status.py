@@ -71,6 +71,7 @@ class RolloutStatus(Struct, frozen=True):
     candidate: str
     step: int = 0
     step_name: str = ""
+    """Of the present step; below 100 % of a promotion, of the last one passed."""
     weight: int = 0
     """Wanted weight of the candidate, percent."""
     since: str = ""

@@ -16,7 +16,7 @@ from ..api.spec import Batching
 from ..api.status import Failure
 from ..resources import pod as parts
 from ..resources.autoscaler import autoscaler
-from ..resources.deployment import Serve, deployment, keep_replicas
+from ..resources.deployment import Serve, deployment, keep_replicas, patience
 from ..resources.service import HTTP_PORT, service
 from ..rollout import Seen
 from . import pods
@@ -70,7 +70,7 @@ def serve(s: Snapshot, hashes: Iterable[str], floors: Mapping[str, int], *, stab
     revisions = {r.spec.hash: r for r in s.revisions}
     served = [(revisions[h], a) for h in kept if h in revisions and (a := revisions[h].status.artifact)]
     apply = [m for r, a in served for m in _objects(s, r, a, floors.get(r.spec.hash, 0), stable)]
-    probes = [t for r, a in served if r.spec.hash != s.status.stable_revision for t in _targets(s, r.spec.hash, a)]
+    probes = [t for r, a in served if r.spec.hash != s.status.stable_revision for t in _targets(s, r, a)]
     return Serving(tuple(apply), _handover(s, kept), _surplus(s, set(kept)), tuple(probes))
 
 
@@ -155,7 +155,6 @@ def _serve(
             accelerator=revision.spec.accelerator,
             half=any(step.quantize is not None and step.quantize.method == "Float16" for step in revision.spec.steps),
         ),
-        golden=artifact.golden,
         runtime=revision.spec.runtime,
         pull_image=_pull_image(live) or s.platform.operator_image,
         pull_policy=s.platform.image_pull_policy,
@@ -163,7 +162,13 @@ def _serve(
         resources=serving.resources,
         pod_template=serving.pod_template,
         owner=owner,
+        patience=_patience(revision, artifact),
     )
+
+
+def _patience(revision: Revision, artifact: Artifact) -> int:
+    figures = revision.status.figures
+    return patience(figures.p50_ms if figures else "", bool(artifact.golden and artifact.golden.max_tokens))
 
 
 def _pull_image(live: Manifest | None) -> str:
@@ -172,7 +177,7 @@ def _pull_image(live: Manifest | None) -> str:
     return str(found[0]["image"]) if found else ""
 
 
-def _targets(s: Snapshot, hash: str, artifact: Artifact) -> list[ProbeTarget]:
+def _targets(s: Snapshot, revision: Revision, artifact: Artifact) -> list[ProbeTarget]:
     golden = artifact.golden
     if golden is None:
         return []
@@ -188,8 +193,10 @@ def _targets(s: Snapshot, hash: str, artifact: Artifact) -> list[ProbeTarget]:
             golden.tolerance,
             golden.max_tokens,
             asked,
+            golden.places,
+            _patience(revision, artifact),
         )
-        for p in serving_pods(s, hash)
+        for p in serving_pods(s, revision.spec.hash)
         if pods.is_ready(p) and (url := pods.address(p, HTTP_PORT))
     ]
 

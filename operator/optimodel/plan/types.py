@@ -51,6 +51,10 @@ class ProbeTarget:
     max_tokens: int = 0
     """How long the answer may be, where a model writes it; 0 = not said."""
     input: str = "TEXT"
+    golden_places: tuple[int, ...] = ()
+    """Where in the output the values of `golden_head` stand; empty = they are the first."""
+    seconds: float = 5.0
+    """How long it may take: as long as the kubelet's own probe of the pod. Who is Ready by that one is heard here."""
 
 
 @dataclass(frozen=True)

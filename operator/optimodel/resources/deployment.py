@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from ..api import contract, names
-from ..api.contract import Golden, PullInput
+from ..api.contract import PullInput
 from ..api.spec import TritonRuntimeSpec
 from .pod import CONTAINER_SECURITY, Volumes, customize, metadata, pod_spec, s3_credentials
 from .service import GRPC_PORT, HTTP_PORT, METRICS_PORT
@@ -23,6 +23,12 @@ PRESTOP_S = 12
 EXIT_S = 20
 """Triton's own time to finish requests that are under way."""
 START_BUDGET_S = 600
+QUICK_S, SLOWEST_S = 5, 40
+"""What a probe may take: of most models, and at most."""
+SLACK = 10
+"""How many times the measured latency a probe may take: the pod may have less of a CPU than the worker, and other requests."""
+TOKENS = 9
+"""Latencies of one answer that is written: as many as a golden one has tokens at most, and its prompt."""
 
 PROBE = ["python3", "-S", "-E", f"{contract.MODELS_MOUNT}/probe.py"]
 
@@ -37,8 +43,6 @@ class Serve:
     namespace: str
     revision: str
     pull: PullInput
-    golden: Golden | None
-    """The answer that the kubelet's probe expects; None = any answer will do."""
     runtime: TritonRuntimeSpec
     pull_image: str
     pull_policy: str
@@ -46,6 +50,21 @@ class Serve:
     resources: Mapping[str, Any] | None
     pod_template: Mapping[str, Any] | None
     owner: list[dict[str, Any]]
+    patience: int = QUICK_S
+    """Seconds that a probe may take."""
+
+
+def patience(p50_ms: str, writes: bool) -> int:
+    """Seconds that a probe may take, from the measured latency of an answer, or of a token where the model `writes` text; "" = none
+    was measured. In few sizes, so that another measurement seldom replaces pods."""
+    try:
+        wanted = SLACK * float(p50_ms or 0) / 1000 * (TOKENS if writes else 1)
+    except ValueError:
+        wanted = 0.0
+    seconds = QUICK_S
+    while seconds < min(wanted, SLOWEST_S):
+        seconds *= 2
+    return seconds
 
 
 def deployment(serve: Serve) -> dict[str, Any]:
@@ -97,11 +116,14 @@ def keep_replicas(live: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _triton(serve: Serve, mounts: list[dict[str, Any]]) -> dict[str, Any]:
+    longest = serve.patience
+    command = [*PROBE, *([] if longest == QUICK_S else [str(HTTP_PORT), str(longest - 1)])]
+
     def probe(period: int, failures: int) -> dict[str, Any]:
         return {
-            "exec": {"command": list(PROBE)},
+            "exec": {"command": command},
             "periodSeconds": period,
-            "timeoutSeconds": 5,
+            "timeoutSeconds": longest,
             "failureThreshold": failures,
         }
 
@@ -126,8 +148,8 @@ def _triton(serve: Serve, mounts: list[dict[str, Any]]) -> dict[str, Any]:
             {"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"},
         ],
         "startupProbe": probe(1, START_BUDGET_S),
-        "readinessProbe": probe(5, 2),
-        "livenessProbe": probe(20, 6),
+        "readinessProbe": probe(longest, 2),
+        "livenessProbe": probe(max(20, longest), 6),
         "lifecycle": {"preStop": {"sleep": {"seconds": PRESTOP_S}}},
         "resources": _resources(serve),
         "securityContext": dict(CONTAINER_SECURITY),

@@ -179,7 +179,7 @@ def _moved(t: Tick) -> bool:
 def _go_on(t: Tick, step: int) -> None:
     s = t.flight
     if t.spec.router is None or not s.stable or s.recreate or s.promote or step >= len(t.spec.steps):
-        t.enter("Promoting", step=step, step_name="", weighed_at="")
+        t.enter("Promoting", step=step, weighed_at="")
     else:
         t.enter("Shifting", step=step, step_name=t.spec.steps[step].name, weighed_at="")
 
@@ -187,7 +187,7 @@ def _go_on(t: Tick, step: int) -> None:
 def _promote(t: Tick) -> None:
     if t.flight.weight != 100:
         if t.enough(100):
-            t.set(weight=100)
+            t.set(weight=100, step_name="")
     elif t.in_place():
         t.set(weighed_at=t.flight.weighed_at or t.stamp())
         if t.passed(t.flight.weighed_at, TRAFFIC_LAG) and t.seen(t.flight.candidate).endpoints:

@@ -101,6 +101,18 @@ async def test_a_wide_answer_is_read_and_one_beyond_all_bounds_says_so(http: Pod
     assert "SCORES takes over 1048576 bytes" in found.message
 
 
+async def test_values_are_judged_where_they_stand(http: PodHttp, pod: tuple[Pod, str]) -> None:
+    asker = inference.Inference(http)
+    served, url = pod
+    wanted = dataclasses.replace(target(url), golden_head=("0.9", "0.05"), golden_places=(700, 3), tolerance="0.45")
+    served.loaded, served.scores = True, [0.0001] * 1000
+    assert "value 700 of SCORES is 0.0001, the artifact's is 0.9 ± 0.45" in (await asker.ask(wanted)).message
+    served.scores[700] = 0.7
+    assert await asker.ask(wanted) == ProbeResult(True)
+    served.scores = [0.9, 0.05]
+    assert "has 2 values, 701 expected" in (await asker.ask(wanted)).message
+
+
 @pytest.mark.parametrize("path", ["/elsewhere", "/huge", "/none"])
 async def test_a_page_that_is_no_page_is_unknown(http: PodHttp, pod: tuple[Pod, str], path: str) -> None:
     with pytest.raises(Unknown):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import importlib.util
 import json
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +164,17 @@ def test_core_batches_without_delay_or_queue_policy(rendered: Path) -> None:
     assert "default_queue_policy" not in str(core)
     assert core.parameters["intra_op_thread_count"].string_value == "3"
     assert [list(w.inputs["input_ids"].dims) for w in core.model_warmup] == [[16], [64], [128]]
+
+
+def test_the_probe_waits_as_long_as_it_is_told(rendered: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script = importlib.util.spec_from_file_location("probe", rendered / "probe.py")
+    assert script and script.loader
+    probe = importlib.util.module_from_spec(script)
+    script.loader.exec_module(probe)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        begun = time.monotonic()
+        assert probe.main([str(silent.getsockname()[1]), "0.05"]) == 1
+    assert "timed out" in capsys.readouterr().err and time.monotonic() - begun < probe.TIMEOUT_S
 
 
 def test_batch_size_one_means_no_batching_anywhere(tmp_path: Path) -> None:

@@ -74,3 +74,41 @@ def test_a_gate_put_before_a_step_that_was_not_reached_holds() -> None:
     w.spec = msgspec.structs.replace(CANARY, steps=(a, RolloutStep("gate", 40, approval="Required"), b))
     w.run(100)
     assert (w.phase, w.status.step_name, w.weights["b"]) == ("AwaitingApproval", "gate", 40)
+
+
+HALF = RolloutStep("half", 50, approval="Required")
+
+
+@pytest.mark.parametrize(
+    ("steps", "weight", "waits_for"),
+    [
+        ((HALF, RolloutStep("most", 80, approval="Required")), 80, "most"),
+        ((HALF, RolloutStep("look", approval="Required")), 50, "look"),
+        ((RolloutStep("again", 50, approval="Required"), HALF), 50, "again"),
+        ((RolloutStep("most", 80, approval="Required"),), 80, "most"),
+        ((RolloutStep("few", 5, approval="Required"), HALF), 50, ""),
+        ((), 50, ""),
+    ],
+    ids=["added", "no-weight", "gate-before", "replaced", "below", "none"],
+)
+def test_a_step_added_while_the_pods_for_everything_still_start_is_walked(
+    steps: tuple[RolloutStep, ...], weight: int, waits_for: str
+) -> None:
+    w = settled(replicas=4, spec=msgspec.structs.replace(CANARY, steps=(HALF,)))
+    w.replicas = 1
+    w.until("AwaitingApproval")
+    w.action = "approve b/half"
+    w.until("Promoting")
+    w.run(3)
+    assert (w.phase, w.weights) == ("Promoting", {"a": 50, "b": 50})
+    w.spec = msgspec.structs.replace(CANARY, steps=steps)
+    w.reconcile()
+    if not waits_for:
+        assert (w.phase, w.weights) == ("Promoting", {"a": 50, "b": 50})
+    else:
+        w.run(60)
+        assert w.status is not None
+        assert (w.phase, w.status.step_name, w.weights["b"]) == ("AwaitingApproval", waits_for, weight)
+        w.action = f"approve b/{waits_for}"
+    w.run(60)
+    assert (w.stable, w.phase) == ("b", "")

@@ -127,11 +127,12 @@ class World:
     def _check_steps(self, d: Decision) -> None:
         """Whatever became of the steps: no more traffic without the approvals that stand between."""
         s, before = d.rollout, self.status
-        if s is None or before is None or s.phase not in STEPPING:
+        if s is None or before is None or s.phase not in (*STEPPING, "Promoting"):
             return
         steps = self.spec.steps
-        assert steps[s.step].name == s.step_name
-        if s.promote or s.candidate != before.candidate:
+        assert s.phase == "Promoting" or steps[s.step].name == s.step_name
+        free = s.promote or s.recreate or not s.stable or self.spec.router is None
+        if free or s.candidate != before.candidate or before.weight == 100:
             return
         reached = 0
         for step in steps:
