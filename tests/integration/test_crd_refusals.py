@@ -112,6 +112,14 @@ REFUSED: dict[str, tuple[Callable[[], Object], list[str]]] = {
         lambda: step("Quantize", quantize={"method": "Float16", "embeddingBits": 4}),
         ["embeddingBits belong to methods of integers"],
     ),
+    "bits of tables that stay whole": (
+        lambda: step("Quantize", quantize={"embeddingBits": 4, "exclude": ["Embeddings"]}),
+        ["remove one of the two"],
+    ),
+    "training for bits of tables that stay whole": (
+        lambda: step("QAT", qat={"data": "eval", "embeddingBits": 4, "exclude": ["Embeddings"]}),
+        ["remove one of the two"],
+    ),
     "training for four bits at run time": (
         lambda: step("QAT", qat={"data": "eval", "bits": 4}),
         ["bits 4 and groupSize belong to WeightOnly"],

@@ -68,7 +68,7 @@ def quantized(graph, wanted, out, data):
         wanted.method, wanted.bits, group_size=wanted.group_size, exclude=wanted.exclude, embedding_bits=bits
     )
     if wanted.method == "Static":
-        found = Quantize("Static", exclude=wanted.exclude, data=data)
+        found = Quantize("Static", exclude=wanted.exclude, data=data, embedding_bits=bits)
     steps.run(Step("small", "Quantize", quantize=found), graph, out, context(out.parent))
     return out
 

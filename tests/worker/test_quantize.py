@@ -64,6 +64,8 @@ def test_every_method_keeps_the_answers_and_makes_the_same_bytes_again(bert, met
     assert (one / "model.onnx").stat().st_size < 0.6 * (bert / "model.onnx").stat().st_size
     texts = ["what is the capital of peru", "yes", "name a fish word1 word2 word3"]
     assert cosines(answers(one, texts), answers(bert, texts)).min() > (0.85 if method.endswith("4") else 0.98)
+    packed = sum(node.op_type == "GatherBlockQuantized" for node in onnx.load(one / "model.onnx").graph.node)
+    assert packed == (3 if method.endswith("4") else 0)
     if not method.startswith("dynamic"):
         assert batch_invariance(Answerer(one, 1, Batching())) > 0.9999999
 
@@ -187,6 +189,7 @@ def test_on_the_real_encoder_each_method_is_where_it_should_be(minilm, tmp_path)
     assert mean["static-but-ffn-down"] > mean["static"] + 0.001
     assert mean["weights8"] > mean["dynamic"] + 0.003
     assert min(mean["gptq4"], mean["awq4"]) > mean["weights4"] + 0.008
+    assert mean["weights4, tables 8"] > mean["weights4"] + 0.002
 
 
 @pytest.mark.timeout(300)

@@ -21,8 +21,8 @@ class Auto(Struct, frozen=True):
     train: str | None = None
     """Data that candidates learn from (calibration, pruning); left out = those that need any are not tried."""
     prune: tuple[Literal["FFN", "Layers", "Vocabulary"], ...] = ()
-    """How candidates may also lose some of the model: half of the feed-forward neurons, every other layer (both recovered by
-    training), the tokens that `train` never uses."""
+    """How candidates may also lose some of the model: half of the feed-forward neurons or a quarter, every other layer (both
+    recovered by training), the tokens that `train` never uses."""
     trials: int = 16
     timeout: str = "30m"
     """No trial begins after this time of searching, over all attempts."""

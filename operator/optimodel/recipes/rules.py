@@ -78,11 +78,12 @@ def _prepared(steps: Sequence[Step]) -> Iterator[Problem]:
     pairs = {
         "method": (wanted.method, found.method),
         "bits": (wanted.bits, found.bits),
-        "embeddingBits": (wanted.embedding_bits or wanted.bits, found.embedding_bits or wanted.bits),
         "groupSize": (wanted.group_size, found.group_size),
         "exclude": (sorted(wanted.exclude), sorted(found.exclude)),
         "perChannel": (True, found.per_channel),
     }
+    if wanted.embedding_bits or found.embedding_bits:
+        pairs["embeddingBits"] = (wanted.embedding_bits or wanted.bits, found.embedding_bits or found.bits)
     for field, (trained, used) in pairs.items():
         if trained != used:
             yield Problem(

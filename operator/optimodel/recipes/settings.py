@@ -73,9 +73,11 @@ def _settings(settings: object) -> Iterator[Finding]:
         yield from _prune(settings)
     elif isinstance(settings, QAT):
         yield from _groups(settings, ("WeightOnly",))
+        yield from _tables(settings)
     elif isinstance(settings, Quantize):
         yield from _quantize(settings)
         yield from _groups(settings, GROUPED)
+        yield from _tables(settings)
 
 
 def _decimals(settings: object) -> Iterator[Finding]:
@@ -141,9 +143,15 @@ def _quantize(settings: Quantize) -> Iterator[Finding]:
     if method not in ("Dynamic", "Static") and not settings.per_channel:
         yield "SettingUnused", f"perChannel belongs to Dynamic and Static, not {method}. Remove it."
     if method in FLOATS and settings.embedding_bits is not None:
+        message = f"embeddingBits belong to methods of integers; {method} has tables of 16 bits. Remove them."
+        yield "SettingUnused", message
+
+
+def _tables(settings: QAT | Quantize) -> Iterator[Finding]:
+    if settings.embedding_bits is not None and "Embeddings" in settings.exclude:
         yield (
             "SettingUnused",
-            f"embeddingBits belong to methods of integers; {method} has tables of 16 bits. Remove them.",
+            "exclude keeps Embeddings whole, and embeddingBits is how many bits they get. Remove one of the two.",
         )
 
 

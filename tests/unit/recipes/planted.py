@@ -31,7 +31,7 @@ from optimodel.recipes.search import (
     Part as PartOf,
 )
 from optimodel.recipes.search.noise import NOISE
-from optimodel.recipes.search.space import FULL, METHODS
+from optimodel.recipes.search.space import FFN_KEEP_LESS, FULL, METHODS
 
 VALIDATION = "q/validation"
 TRAIN = "q/train"
@@ -85,7 +85,8 @@ class World:
         t = self.methods[candidate.method]
         kept = candidate.quantize.exclude if candidate.quantize else ()
         drop = t.drop * (1 - sum(self.parts[PARTS.index(part)] for part in kept))
-        n, more = len(candidate.prune), 1 + 0.1 * len(kept)
+        harsher = sum(step.prune is not None and step.prune.keep == FFN_KEEP_LESS for step in candidate.prune)
+        n, more = len(candidate.prune) + harsher, 1 + 0.1 * len(kept)
         tables = self.tables if candidate.quantize and candidate.quantize.embedding_bits else Truth(0, 1, 1)
         return Truth(
             drop + n * self.pruning.drop + tables.drop,
@@ -162,7 +163,7 @@ def trials(findings: Sequence[Finding]) -> list[Observation]:
 
 
 def larger(findings: Sequence[Finding]) -> list[str]:
-    """Names of the trials but those of smaller tables, which come behind all others."""
+    """Names of the trials but those with smaller tables."""
     return [o.candidate for o in trials(findings) if not o.candidate.endswith(", tables in 4 bits")]
 
 

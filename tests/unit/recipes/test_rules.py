@@ -162,6 +162,7 @@ def test_settings_that_mean_nothing_are_refused(step, reason):
         ({"method": "Float16", "per_channel": False}, "SettingUnused"),
         ({"method": "BFloat16", "bits": 4}, "BitsNotSupported"),
         ({"method": "Float16", "embedding_bits": 4}, "SettingUnused"),
+        ({"exclude": ("Embeddings",), "embedding_bits": 4}, "SettingUnused"),
         ({"method": "GPTQ", "data": "questions/train", "per_channel": False}, "SettingUnused"),
         ({"method": "AWQ", "data": "questions/train", "per_channel": False}, "SettingUnused"),
     ],
@@ -193,6 +194,10 @@ def test_qat_trains_for_the_quantize_that_follows():
         ((aware(group_size=16), EXPORT, quantize()), ["SettingUnused", "QuantizeMismatch"]),
         ((aware(), EXPORT, quantize(embedding_bits=4)), ["QuantizeMismatch"]),
         ((aware(embedding_bits=8), EXPORT, quantize()), []),
+        (
+            (aware(method="WeightOnly", bits=4, embedding_bits=8), EXPORT, quantize(method="WeightOnly")),
+            ["QuantizeMismatch"],
+        ),
     ],
 )
 def test_qat_for_another_rounding_is_refused(steps, reasons_found):

@@ -238,23 +238,27 @@ def test_what_stands_in_for_a_method_is_tried_where_that_falls_short() -> None:
     assert "gptq-int4" not in [o.candidate for o in trials(coarse.run(no_text, search.ENDLESS))], "it calibrates"
 
 
-def test_the_best_gets_smaller_tables_which_cost_no_time() -> None:
-    """Two of all, prunings among them; and what has small tables already, none, or needs them whole, gets none."""
+def test_the_best_get_smaller_tables_which_cost_no_time_and_are_then_pruned() -> None:
     space = space_of(Auto(VALIDATION, train=TRAIN, prune=("Layers",)))
     fine = replace(world(dynamic_int8=Truth(0.001, 0.26, 0.5)), tables=Truth(0.001, 0.8, 1))
     findings = fine.run(space, search.ENDLESS)
-    assert [o.candidate for o in trials(findings) if "tables" in o.candidate] == [
-        "Layers pruned, dynamic-int8, tables in 4 bits",
-        "dynamic-int8, tables in 4 bits",
-    ]
+    names = [o.candidate for o in trials(findings)]
+    twin, pruned_twin = "dynamic-int8, tables in 4 bits", "Layers pruned, dynamic-int8, tables in 4 bits"
+    assert twin in names[5:7] and pruned_twin in names[7:]
     choice = search.choose(findings, "Latency")
-    assert choice.winner.candidate == "Layers pruned, dynamic-int8, tables in 4 bits", "as fast, and smaller"
-    found = candidates(space, findings)[choice.winner.candidate]
-    assert found.quantize == Quantize("Dynamic", embedding_bits=4)
+    assert choice.winner.candidate == pruned_twin, "as fast, and smaller"
+    assert candidates(space, findings)[pruned_twin].quantize == Quantize("Dynamic", embedding_bits=4)
     plain = {c.method: c for c in space.leaves}
     assert not [n for n in ("weights-int4", "float16") if space.with_small_tables(plain[n])]
     assert space.with_small_tables(excluding(plain["dynamic-int8"], ("Embeddings",))) is None
     assert not any(map(replace(space, task="ImageClassification").with_small_tables, space.leaves)), "images have none"
+
+
+def test_what_is_too_large_gets_smaller_tables_too() -> None:
+    small = Gate("size", "SizeRatio", max="0.22")
+    w = world(dynamic_int8=Truth(0.001, 0.25, 0.5), static_int8=Truth(0.001, 0.29, 0.6), bars=(small,))
+    findings = replace(w, tables=Truth(0.001, 0.8, 1)).run(SPACE, search.ENDLESS)
+    assert search.choose(findings, "Latency").winner.candidate == "dynamic-int8, tables in 4 bits"
 
 
 def test_of_equals_the_smaller_and_better_go_to_the_final() -> None:
@@ -302,6 +306,9 @@ def test_more_goes_where_half_of_it_held_the_floor_and_nothing_is_tried_that_mor
         f"Layers pruned, FFN pruned, {best}",
         f"Layers pruned, FFN pruned more, {best}",
     ]
+    assert search.choose(fine.run(space, search.ENDLESS), "Latency").winner.candidate == held[-1]
+    half = replace(world(), pruning=Truth(0.006, 0.7, 0.8)).run(space, search.ENDLESS)
+    assert search.choose(half, "Latency").winner.candidate == held[1], "a quarter is too little here"
     missed = [n for n in larger(coarse.run(space, search.ENDLESS)) if n.endswith(best) and n != best]
     assert missed == [f"Layers pruned, {best}", f"FFN pruned, {best}"]
 

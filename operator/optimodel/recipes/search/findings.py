@@ -80,12 +80,22 @@ def holding(findings: Sequence[Finding]) -> list[Observation]:
     return [f for f in findings if isinstance(f, Observation) and feasible(f)]
 
 
+def too_large(found: Observation | None) -> bool:
+    """Whether it misses the floor by its size alone."""
+    return {v.metric for v in _missed(found)} == {"SizeRatio"}
+
+
 def coarse(found: Observation | None) -> bool:
     """Whether it misses the floor by its answers alone, so that more precision may help."""
-    if found is None or found.stage == "Failed":
-        return False
-    missed = [v for v in found.gates if v.verdict == "Fail" or (found.stage == "Judged" and v.verdict != "Pass")]
+    missed = _missed(found)
     return bool(missed) and all(of_answers(v) for v in missed)
+
+
+def _missed(found: Observation | None) -> list[GateResult]:
+    """The gates that it misses; on few texts those that are sure."""
+    if found is None or found.stage == "Failed":
+        return []
+    return [v for v in found.gates if v.verdict == "Fail" or (found.stage == "Judged" and v.verdict != "Pass")]
 
 
 def of_answers(verdict: GateResult) -> bool:

@@ -18,7 +18,7 @@ from optimodel.api.steps import Distill, Prune, Quantize, Recover, Step, Trainin
 
 from ..problem import Problem
 from ..rules import check
-from ..settings import CALIBRATED, FLOATS
+from ..settings import CALIBRATED
 
 PREFIX = "auto-"
 """Names of steps that a search adds begin so."""
@@ -129,9 +129,9 @@ class Space:
         return None if self.problems(candidate) else candidate
 
     def with_small_tables(self, candidate: Candidate) -> Candidate | None:
-        """The same with its tables in 4 bits, where they are of more and of integers: as fast, since tables are only looked up."""
+        """The same with its tables in 4 bits, where it has any of more: as fast, since tables are only looked up."""
         settings = candidate.quantize
-        if settings is None or settings.bits == SMALL or settings.method in FLOATS or "Embeddings" in settings.exclude:
+        if settings is None or settings.bits == SMALL:
             return None
         found = replace(candidate, quantize=msgspec.structs.replace(settings, embedding_bits=SMALL))
         return None if self.problems(found) else found
@@ -167,22 +167,25 @@ def prunings(auto: Auto | None) -> Iterator[Step]:
 
 def gentler(way: Sequence[Step]) -> tuple[Step, ...]:
     """The same way to prune where less goes; itself if there is none."""
-    return tuple(_keeping(step, FFN_KEEP) if _is_harsher(step) else step for step in way)
+    return tuple(_keeping(step, FFN_KEEP, 1) if _is_harsher(step) else step for step in way)
 
 
 def _harsher(step: Step) -> Iterator[Step]:
-    """The same pruning where more goes, if there is one."""
+    """The same pruning where more goes, if there is one: it has twice as long to recover."""
     if step.prune is not None and step.prune.method == "FFN":
-        yield _keeping(step, FFN_KEEP_LESS)
+        yield _keeping(step, FFN_KEEP_LESS, 2)
 
 
 def _is_harsher(step: Step) -> bool:
     return step.prune is not None and step.prune.keep == FFN_KEEP_LESS
 
 
-def _keeping(step: Step, keep: str) -> Step:
-    assert step.prune is not None
-    return msgspec.structs.replace(step, prune=msgspec.structs.replace(step.prune, keep=keep))
+def _keeping(step: Step, keep: str, longer: int) -> Step:
+    """The same pruning with another share that stays, and so many times the usual epochs."""
+    assert step.prune is not None and step.prune.recover is not None
+    changed = msgspec.structs.replace
+    training = changed(step.prune.recover.training, epochs=longer * RECOVERY.epochs)
+    return changed(step, prune=changed(step.prune, keep=keep, recover=changed(step.prune.recover, training=training)))
 
 
 def pruned(candidate: Candidate, prune: tuple[Step, ...]) -> Candidate:

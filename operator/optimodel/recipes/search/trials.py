@@ -9,14 +9,15 @@ from itertools import combinations, pairwise, product
 
 from optimodel.api.steps import Step
 
-from .findings import Finding, Observation, Sensitivity, coarse, cost, feasible, merit
+from .findings import Finding, Observation, Sensitivity, coarse, cost, feasible, merit, too_large
 from .noise import final, finalists
 from .space import Candidate, Space, excluding, gentler, pruned
 
 MAX_EXCLUDED = 3
 """Parts that may keep their precision."""
-PRUNED = 2
-"""Candidates that are also tried with less of the model: all of them share the trainings, but not the time of their trials."""
+BEST = 2
+"""Candidates that are also tried with smaller tables, and with less of the model: they share the trainings, but not the time of their
+trials."""
 
 
 @dataclass(frozen=True)
@@ -72,21 +73,10 @@ def next_trial(space: Space, findings: Sequence[Finding], budget: Budget) -> Can
 
 def tree(space: Space, findings: Sequence[Finding]) -> Iterator[Candidate | Ranking]:
     """The candidates as far as the findings let them grow, in the order of their trials: every plain method, and what stands in for
-    those that fall short; the best of what is feasible, with less of the model; what misses the floor by its answers, with more
-    precision. Where only that helped, it is what loses some of the model. At last the best of all with smaller tables. What was
-    grown once stays."""
+    those that fall short; the best of these with smaller tables; the best of what is feasible, with less of the model; what misses
+    the floor by its answers, with more precision. Where only that helped, it is what loses some of the model. What was grown once
+    stays."""
     observed = {f.candidate: f for f in findings if isinstance(f, Observation)}
-    grown = list(_grown(space, findings, observed))
-    yield from grown
-    for candidate in _best([c for c in grown if isinstance(c, Candidate)], observed):
-        if smaller := space.with_small_tables(candidate):
-            yield smaller
-
-
-def _grown(
-    space: Space, findings: Sequence[Finding], observed: Mapping[str, Observation]
-) -> Iterator[Candidate | Ranking]:
-    """The tree but for smaller tables."""
     ranked = {f.method: f.ranked for f in findings if isinstance(f, Sensitivity)}
     yield from space.leaves
     plain = list(space.leaves)
@@ -96,7 +86,9 @@ def _grown(
                 break
             plain.append(other)
             yield other
-    best = _best(plain, observed)
+    smaller = _with_small_tables(space, plain, observed)
+    yield from smaller
+    best = _best([*plain, *smaller], observed)
     yield from _less(space, best, observed)
     finer: list[Candidate] = []
     for candidate in _to_refine(space, observed):
@@ -112,10 +104,21 @@ def _short(found: Observation | None) -> bool:
     return found is not None and (found.stage == "Failed" or coarse(found))
 
 
+def _with_small_tables(
+    space: Space, plain: Sequence[Candidate], observed: Mapping[str, Observation]
+) -> list[Candidate]:
+    """The few best that have large tables, and where these are too few the smallest that are too large and miss nothing else."""
+    twins = {c.name: twin for c in plain if c.name in observed and (twin := space.with_small_tables(c))}
+    tried = [observed[name] for name in twins]
+    good = sorted((o for o in tried if feasible(o)), key=lambda o: cost(o.value))
+    near = sorted((o for o in tried if too_large(o)), key=lambda o: o.weights_bytes)
+    return [twins[o.candidate] for o in (*good, *near)[:BEST]]
+
+
 def _best(candidates: Sequence[Candidate], observed: Mapping[str, Observation]) -> list[Candidate]:
     """The few feasible ones that are best by the objective."""
     good = [c for c in candidates if feasible(observed.get(c.name))]
-    return sorted(good, key=lambda c: cost(observed[c.name].value))[:PRUNED]
+    return sorted(good, key=lambda c: cost(observed[c.name].value))[:BEST]
 
 
 def _less(space: Space, best: Sequence[Candidate], observed: Mapping[str, Observation]) -> Iterator[Candidate]:

@@ -28,7 +28,7 @@ def of(rows: Sequence[Row], data: str) -> list[str]:
 def several(rows: Sequence[Row], data: str) -> None:
     """Whether labels tell rows apart. Raises `Failure`."""
     if len({label for row in rows for label in row.labels}) < 2:
-        message = f"Every row of {data!r} has the label {rows[0].labels[0]!r}: there is nothing to learn. Add others."
+        message = f"Every labelled row of {data!r} has the label {rows[0].labels[0]!r}: there is nothing to learn. Add others."
         raise Failure("OneClass", message)
 
 
