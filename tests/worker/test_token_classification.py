@@ -23,7 +23,7 @@ from optimodel.worker.evidence.evaluate import batch_invariance, golden
 from optimodel.worker.evidence.quality import measured
 from optimodel.worker.inference.answers import Answerer, cosines
 from optimodel.worker.steps import distill, finetune, prune, technique
-from optimodel.worker.training import encoding, folders
+from optimodel.worker.training import batches, encoding, folders
 from optimodel.worker.training.teacher import Teacher
 
 LONG = Training(epochs=30, batch_size=16, learning_rate="0.003", warmup="0.1")
@@ -83,6 +83,16 @@ def test_the_graph_answers_each_word_as_transformers_does(tmp_path):
     assert batch_invariance(answerer) > 0.99999
     remembered = golden(answerer)
     assert (remembered.output, len(remembered.head)) == ("SCORE", 6)
+
+
+def test_words_of_a_text_without_labels_have_none(tmp_path):
+    """As many places as words that were not cut off, whether somebody said what they are or not."""
+    source = tiny.save("distilbert", tmp_path / "source", LABELS, words=True)
+    subject = folders.open_folder(source, "TokenClassification", tiny.context("TokenClassification", tmp_path))
+    some = [Row("what,is  fish", ("other", "place")), Row("word4 " * 40), Row("what,is\tthe fish ")]
+    found = encoding.encoded(subject, some, "some", 16, partly=True)
+    assert found.labels[0] == [1, 2] and {n for row in found.labels[1:] for n in row} == {batches.UNKNOWN}
+    assert [len(row) for row in found.labels] == [len(row) for row in found.places] and len(found.labels[2]) == 3
 
 
 WORDS = ["Unhappiness rarely visits Reykjavík , said Þóra .", "naïve 東京 🚀 e-mail don't", "  two\tspaces\n and tabs "]

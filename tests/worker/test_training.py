@@ -333,6 +333,17 @@ def test_rows_without_a_label_take_it_from_no_other(tmp_path, unproven):
     assert accuracy(source, questions(400, seed=9)) < 0.7 < 0.9 < accuracy(tmp_path / "out", questions(400, seed=9))
 
 
+@pytest.mark.parametrize(("missing", "asked"), [(False, False), (True, True)])
+def test_a_teacher_is_asked_for_rows_without_a_label_even_where_labels_are_all_that_counts(
+    missing, asked, tmp_path, unproven
+):
+    source = sharp("bert", tmp_path / "source", ["book", "place"])
+    rows = [dataclasses.replace(row, label=None) if missing and n == 5 else row for n, row in enumerate(questions(32))]
+    context, figures = noted(tiny.context("TextClassification", tmp_path, {"some": rows}))
+    distill.run(Distill("some", soft="0", hidden="0", training=Training(epochs=1)), source, tmp_path / "out", context)
+    assert ("teacherRemembered" in figures) == asked
+
+
 def test_an_answer_without_a_label_has_the_teachers_alone(tmp_path):
     """Each answer of a batch counts as it would in a batch of its own."""
     source = sharp("bert", tmp_path / "source", ["book", "place"])
