@@ -36,6 +36,30 @@ def test_training_and_evidence_read_a_label_alike(names, found, wanted):
     assert told["accuracy"] == 1.0
 
 
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        [str(number) for number in range(12)],
+        ["-10", "-2", "0", "0.5", "+3", "10"],
+        ["1", "01", "1.0", "2"],
+        ["1 star", "2 stars", "10 stars", "none"],
+        ["B-LOC", "I-LOC", "O"],
+        ["A", "B", "a"],
+        ["grade 9", "grade 10", "grade 10b", "grade 010c"],
+        ["1e3", "2", "x"],
+        ["label " + "9" * 5000, "label 1" + "0" * 5000],
+    ],
+    ids=lambda wanted: wanted[0][:8],
+)
+def test_a_new_head_has_its_names_in_the_order_that_people_count_in(wanted):
+    for shift in range(len(wanted)):
+        assert labels.of(rows(*wanted[shift:], *wanted[:shift], *reversed(wanted)), "d") == wanted
+
+
+def test_whole_numbers_are_told_in_their_order():
+    assert labels.of(rows(*reversed(range(12))), "d") == [str(number) for number in range(12)]
+
+
 @pytest.mark.parametrize(("names", "label"), [(STARS, 0), (STARS, "0"), (OF_A_CSV, 12), (SIDES, 2), (SIDES, "neg")])
 def test_a_label_that_is_no_name_and_counts_none_is_refused_by_both(names, label):
     known = labels.numbered(rows(names[0]), names, "d")

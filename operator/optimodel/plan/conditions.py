@@ -230,6 +230,8 @@ def _abnormal(s: Snapshot, f: Facts, failure: Failure | None) -> Iterator[tuple[
         yield c.ROLLED_BACK, "True", reason, text
     if words := writes.awaited(s):
         yield c.DEGRADED, "True", "WriteRefused", f"the API server refused: {'; '.join(words)}"
+    elif said := _stable_lost(s, f):
+        yield c.DEGRADED, "True", losses.MISSING, said
     elif f.decision.stable and not f.seen.get(f.decision.stable, Seen()).endpoints:
         yield c.DEGRADED, "True", "NoReadyPods", f"stable revision {f.decision.stable} has no ready pod"
     limit = f.work.revision.artifact.max_batch_size if f.work.revision.artifact else 0
@@ -238,6 +240,18 @@ def _abnormal(s: Snapshot, f: Facts, failure: Failure | None) -> Iterator[tuple[
     if limit and limit < s.spec.serving.batching.max_batch_size and f.work.deployable:
         text = f"answers depend on batch neighbours, so batches are limited to {limit}"
         yield c.BATCH_LIMITED, "True", "BatchVariant", text
+
+
+def _stable_lost(s: Snapshot, f: Facts) -> str:
+    """What to do where the bytes of the stable revision went while the spec asks for another: only what it asks for is made."""
+    hash, r = f.decision.stable, f.decision.rollout
+    found = serve.failure(s, hash) if f.target and f.target.hash != hash else None
+    if found is None or found.reason != losses.MISSING:
+        return ""
+    forward = r is not None and r.stable == hash and r.phase != "RollingBack"
+    onward = f", or annotate {names.ACTION}: promote {r.candidate}" if r and forward else ""
+    text = f"pods of stable revision {hash} cannot start: {found.message}"
+    return f"{text} It is made again once the spec asks for it: set the spec back to it{onward}"
 
 
 def _before(s: Snapshot, type: str) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from optimodel.snapshot import MODEL
 
-from .world import SPEC, World, result
+from .world import ROUTER, SPEC, World, result
 
 LIMIT = 6
 GAPS = (60, 120, 240, 480, 960, 1800)
@@ -257,3 +257,83 @@ def test_an_operator_that_dies_between_the_two_statuses_makes_it_again_a_little_
     w.work()
     w.kubelet()
     assert w.condition("Ready") and w.there
+
+
+def canary() -> tuple[Store, str, str]:
+    """A model whose second revision takes a part of the traffic; with both hashes, stable's first."""
+    w = Store(SPEC | {"rollout": {"router": ROUTER, "steps": [{"name": "half", "weight": 50, "approval": "Required"}]}})
+    w.settle()
+    w.work()
+    w.kubelet()
+    w.accept_routes()
+    w.pass_time(3600)
+    assert w.condition("Ready")
+    stable = w.status["stableRevision"]
+    w.edit(source={"s3": {"url": "s3://models/next"}})
+    w.settle()
+    w.work()
+    w.kubelet()
+    w.accept_routes()
+    assert w.status["rollout"]["phase"] == "AwaitingApproval"
+    return w, stable, w.status["revision"]
+
+
+def test_a_kept_revision_whose_bytes_went_is_made_again_when_it_is_asked_for() -> None:
+    w, old, new = canary()
+    w.act(f"promote {new}")
+    w.kubelet()
+    w.accept_routes()
+    w.pass_time(60)
+    assert w.condition("Ready") and w.status["stableRevision"] == new
+    w.edit(source=SPEC["source"])
+    w.settle()
+    w.crash(f"m-{old}")
+    w.settle()
+    assert w.events.count("ArtifactMissing") == 1 and w.condition("Available")
+    assert w.condition("Ready", "False", "ArtifactMissing") and "made again" in w.message()
+    w.work()
+    w.kubelet()
+    w.accept_routes()
+    w.act(f"promote {old}")
+    w.settle()
+    w.accept_routes()
+    w.pass_time(60)
+    assert w.condition("Ready") and w.status["stableRevision"] == old
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_stable_revision_whose_bytes_went_while_the_spec_asks_for_another_says_so_and_what_to_do(count: int) -> None:
+    """Whether others of its pods still answer or not."""
+    w, old, new = canary()
+    w.crash(f"m-{old}")
+    if count:
+        labels = w.get("Deployment", f"m-{old}")["spec"]["template"]["metadata"]["labels"]
+        w.pod("other", labels, "triton", {"running": {}}, conditions=[{"type": "Ready", "status": "True"}])
+    w.settle()
+    assert w.condition("Degraded", "True", "ArtifactMissing")
+    said = w.message("Degraded")
+    assert f"revision {old}" in said and "not in s3://models" in said and "set the spec back" in said
+    assert f"promote {new}" in said
+    written = w.version
+    w.pass_time(3600)
+    assert w.version == written, "said once"
+    w.edit(source=SPEC["source"])
+    w.settle()
+    assert w.events[-2:] == ["ArtifactMissing", "OptimizationStarted"] and old in w.names("Job")[0]
+    w.work()
+    w.kubelet()
+    w.accept_routes()
+    w.pass_time(60)
+    assert w.condition("Ready") and w.status["stableRevision"] == old and "Degraded" not in str(w.status["conditions"])
+
+
+def test_what_was_rolled_back_from_says_what_the_stable_revision_lacks() -> None:
+    w, old, new = canary()
+    w.act(f"abort {new}")
+    w.accept_routes()
+    w.pass_time(60)
+    assert w.condition("RolledBack")
+    w.crash(f"m-{old}")
+    w.settle()
+    assert w.condition("Degraded", "True", "ArtifactMissing")
+    assert "set the spec back" in w.message("Degraded") and "promote" not in w.message("Degraded")

@@ -101,8 +101,37 @@ def test_shards_are_those_of_the_index(folder, tmp_path):
     (folder / "adapter_model.safetensors").write_bytes(safetensors(1000))
     fetched(folder, tmp_path)
     assert weight_bytes(tmp_path / "out") == len(safetensors(16)) + len(safetensors(7))
+    assert not (tmp_path / "out" / "adapter_model.safetensors").exists(), "what is not loaded is not fetched"
     (tmp_path / "out" / "model.safetensors.index.json").unlink()
     refused(lambda: check_folder(tmp_path / "out", "TextEmbedding"), "WeightsMissing")
+
+
+def test_copies_beside_shards_count_for_no_limit():
+    shards = {f"model-0000{n}-of-00002.safetensors": 3 << 30 for n in (1, 2)}
+    index = {"config.json": 1, "model.safetensors.index.json": 1}
+    assert choose(index | shards | {"consolidated.safetensors": 6 << 30}) == sorted(index | shards)
+    odd = {"pytorch_model-00001-of-00001.safetensors": 1}
+    assert choose(index | odd) == sorted(index | odd), "shards may have other names"
+
+
+@pytest.mark.parametrize("said", ["[]", "null", "7", '{"weight_map": ["x"]}', '{"weight_map": {"w": ["x"]}}'])
+@pytest.mark.parametrize("whole", [True, False])
+def test_an_index_that_names_no_shards(folder, tmp_path, said, whole):
+    if not whole:
+        sharded(folder)
+    (folder / "model.safetensors.index.json").write_text(said)
+    refused(lambda: fetched(folder, tmp_path), "ModelUnloadable")
+
+
+DOCUMENTS = ["tokenizer_config.json", "preprocessor_config.json", "generation_config.json", "sentence_bert_config.json"]
+
+
+@pytest.mark.parametrize("name", [*DOCUMENTS, "config.json", "1_Pooling/config.json"])
+@pytest.mark.parametrize("said", ["[]", "null"])
+def test_a_document_that_holds_no_object(folder, tmp_path, name, said):
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text(said)
+    assert refused(lambda: fetched(folder, tmp_path), "ModelUnloadable").startswith(name)
 
 
 @pytest.mark.parametrize("name", ["../../etc/cron.d/x.json", "/abs/config.json", "a\\..\\b.safetensors"])

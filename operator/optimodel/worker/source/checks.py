@@ -26,7 +26,8 @@ Listing = Mapping[str, int]
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 VIRTUAL_TOKENS = "virtual_tokens.safetensors"
 """Weights of a `FineTune` that leaves the model's own as they are."""
-LOADED = (WEIGHTS, "model-*.safetensors", VIRTUAL_TOKENS)
+SHARDS = "model-*.safetensors"
+LOADED = (WEIGHTS, SHARDS, VIRTUAL_TOKENS)
 CODE = re.compile(r"(modeling|configuration|tokenization|processing|image_processing|feature_extraction)[^/]*\.py$")
 """As a model's own code is named. Other scripts beside it, such as the one that trained it, are no part of it."""
 WANTED = (
@@ -45,6 +46,16 @@ WANTED = (
     PROCESSOR,
 )
 POOLING = "1_Pooling/config.json"
+OBJECTS = (
+    "config.json",
+    "tokenizer_config.json",
+    PROCESSOR,
+    INDEX,
+    "generation_config.json",
+    "sentence_bert_config.json",
+    POOLING,
+)
+"""Documents that hold an object each, where they are there."""
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack")
 MAX_SOURCE_BYTES = 8 << 30
 MAX_GRAPH_BYTES = (2 << 30) - (32 << 20)
@@ -70,7 +81,7 @@ def choose(listing: Listing) -> list[str]:
     if scripts:
         raise _custom_code(f"the source holds {scripts[0]}")
     wanted = sorted(name for name in listing if name == POOLING or ("/" not in name and _matches(name)))
-    if WEIGHTS in wanted:
+    if WEIGHTS in wanted or (INDEX in wanted and any(fnmatch(name, SHARDS) for name in wanted)):
         wanted = [n for n in wanted if not n.endswith(".safetensors") or any(fnmatch(n, loaded) for loaded in LOADED)]
     if not any(name.endswith(".safetensors") for name in wanted):
         raise _no_weights(listing)
@@ -116,15 +127,19 @@ def read_json(path: Path) -> Any:
         raise Failure("SourceTruncated", message, world=True) from error
 
 
+def _object(folder: Path, name: str) -> dict[str, Any]:
+    found = read_json(folder / name)
+    if not isinstance(found, dict):
+        raise Failure("ModelUnloadable", f"{name} does not hold an object. Save the model again with save_pretrained.")
+    return found
+
+
 def check_folder(folder: Path, task: Task, *, headless: bool = False) -> dict[str, Any]:
     """Check a model folder without loading it, and return its config. `headless` = a first step makes the head of a
     classifier that has none. Raises `Failure`."""
-    config = read_json(folder / "config.json")
-    if not isinstance(config, dict):
-        message = "config.json does not hold an object. Save the model again with save_pretrained."
-        raise Failure("ModelUnloadable", message)
-    for name in ("config.json", "tokenizer_config.json", PROCESSOR):
-        if (folder / name).exists() and "auto_map" in read_json(folder / name):
+    config = _object(folder, "config.json")
+    for name in OBJECTS:
+        if (folder / name).exists() and "auto_map" in _object(folder, name):
             raise _custom_code(f"auto_map in {name}")
     kind = config.get("model_type")
     if kind not in KINDS[task].models:
@@ -133,7 +148,7 @@ def check_folder(folder: Path, task: Task, *, headless: bool = False) -> dict[st
         raise Failure("UnsupportedArchitecture", message)
     _check_head(config, task, headless)
     _check_size(sum(map(_check_safetensors, weights(folder))))
-    return dict(config)
+    return config
 
 
 def weights(folder: Path) -> list[Path]:
@@ -149,8 +164,11 @@ def weights(folder: Path) -> list[Path]:
 
 def _shards(folder: Path) -> list[Path]:
     """The files that the index names; none without one. Raises `Failure`."""
-    named = read_json(folder / INDEX).get("weight_map", {}).values() if (folder / INDEX).exists() else ()
-    found = [folder / safe_name(shard) for shard in sorted(set(named))]
+    named = _object(folder, INDEX).get("weight_map", {}) if (folder / INDEX).exists() else {}
+    if not isinstance(named, dict) or not all(isinstance(shard, str) for shard in named.values()):
+        message = f"The weight_map of {INDEX} does not name a file for each weight. Save the model again with save_pretrained."
+        raise Failure("ModelUnloadable", message)
+    found = [folder / safe_name(shard) for shard in sorted(set(named.values()))]
     for path in found:
         if not path.is_file():
             message = f"{path.name} is missing. Upload it again; this is retried."

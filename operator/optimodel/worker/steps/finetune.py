@@ -140,4 +140,4 @@ def _held_out(examples: Examples, seed: int) -> tuple[Examples, Examples]:
     return examples.part(sorted(order[:count])), examples.part(sorted(order[count:]))
 
 
-TECHNIQUE = Technique(revision=2, tools=("torch", "transformers", "peft"), run=run)
+TECHNIQUE = Technique(revision=3, tools=("torch", "transformers", "peft"), run=run)

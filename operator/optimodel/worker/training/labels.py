@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from ..data.rows import Row, places
 from ..errors import Failure
+
+DIGITS = re.compile("([0-9]+)")
+NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 
 
 def of(rows: Sequence[Row], data: str) -> list[str]:
@@ -16,13 +20,26 @@ def of(rows: Sequence[Row], data: str) -> list[str]:
     several(rows, data)
     numbers = sorted(label for label in found if isinstance(label, int))
     if not numbers:
-        return sorted(str(label) for label in found)
+        return _ordered({str(label) for label in found})
     if numbers != list(range(len(found))):
         raise Failure(
             "LabelsMismatch",
             f"Labels of {data!r} are numbers, but not 0 to {len(found) - 1}. Count from 0, or use names.",
         )
     return [str(number) for number in numbers]
+
+
+def _ordered(names: set[str]) -> list[str]:
+    """Numbers by their size; other names by the alphabet, but for the numbers in them: `10 stars` comes after `2 stars`."""
+    if all(NUMBER.fullmatch(name) for name in names):
+        return sorted(names, key=lambda name: (float(name), len(name), name))
+    return sorted(names, key=lambda name: ([*map(_size, DIGITS.split(name))], name))
+
+
+def _size(piece: str) -> tuple[int, str]:
+    """Of digits as many as count, for they may be more than Python reads as a number; other pieces are compared as they are."""
+    digits = piece.lstrip("0")
+    return (len(digits), digits) if DIGITS.fullmatch(piece) else (0, piece)
 
 
 def several(rows: Sequence[Row], data: str) -> None:
