@@ -167,25 +167,22 @@ def prunings(auto: Auto | None) -> Iterator[Step]:
 
 def gentler(way: Sequence[Step]) -> tuple[Step, ...]:
     """The same way to prune where less goes; itself if there is none."""
-    return tuple(_keeping(step, FFN_KEEP, 1) if _is_harsher(step) else step for step in way)
+    return tuple(_keeping(step, FFN_KEEP) if _is_harsher(step) else step for step in way)
 
 
 def _harsher(step: Step) -> Iterator[Step]:
-    """The same pruning where more goes, if there is one: it has twice as long to recover."""
+    """The same pruning where more goes, if there is one."""
     if step.prune is not None and step.prune.method == "FFN":
-        yield _keeping(step, FFN_KEEP_LESS, 2)
+        yield _keeping(step, FFN_KEEP_LESS)
 
 
 def _is_harsher(step: Step) -> bool:
     return step.prune is not None and step.prune.keep == FFN_KEEP_LESS
 
 
-def _keeping(step: Step, keep: str, longer: int) -> Step:
-    """The same pruning with another share that stays, and so many times the usual epochs."""
-    assert step.prune is not None and step.prune.recover is not None
-    changed = msgspec.structs.replace
-    training = changed(step.prune.recover.training, epochs=longer * RECOVERY.epochs)
-    return changed(step, prune=changed(step.prune, keep=keep, recover=changed(step.prune.recover, training=training)))
+def _keeping(step: Step, keep: str) -> Step:
+    assert step.prune is not None
+    return msgspec.structs.replace(step, prune=msgspec.structs.replace(step.prune, keep=keep))
 
 
 def pruned(candidate: Candidate, prune: tuple[Step, ...]) -> Candidate:

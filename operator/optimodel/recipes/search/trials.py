@@ -73,9 +73,9 @@ def next_trial(space: Space, findings: Sequence[Finding], budget: Budget) -> Can
 
 def tree(space: Space, findings: Sequence[Finding]) -> Iterator[Candidate | Ranking]:
     """The candidates as far as the findings let them grow, in the order of their trials: every plain method, and what stands in for
-    those that fall short; the best of these with smaller tables; the best of what is feasible, with less of the model; what misses
-    the floor by its answers, with more precision. Where only that helped, it is what loses some of the model. What was grown once
-    stays."""
+    those that fall short; the best of these with smaller tables, which take their place if they are feasible; the best of that, with
+    less of the model; what misses the floor by its answers, with more precision. Where only that helped, it is what loses some of
+    the model. What was grown once stays."""
     observed = {f.candidate: f for f in findings if isinstance(f, Observation)}
     ranked = {f.method: f.ranked for f in findings if isinstance(f, Sensitivity)}
     yield from space.leaves
@@ -86,9 +86,9 @@ def tree(space: Space, findings: Sequence[Finding]) -> Iterator[Candidate | Rank
                 break
             plain.append(other)
             yield other
-    smaller = _with_small_tables(space, plain, observed)
-    yield from smaller
-    best = _best([*plain, *smaller], observed)
+    twins = _with_small_tables(space, plain, observed)
+    yield from twins.values()
+    best = _best([_preferred(c, twins.get(c.name), observed) for c in plain], observed)
     yield from _less(space, best, observed)
     finer: list[Candidate] = []
     for candidate in _to_refine(space, observed):
@@ -106,13 +106,19 @@ def _short(found: Observation | None) -> bool:
 
 def _with_small_tables(
     space: Space, plain: Sequence[Candidate], observed: Mapping[str, Observation]
-) -> list[Candidate]:
-    """The few best that have large tables, and where these are too few the smallest that are too large and miss nothing else."""
+) -> dict[str, Candidate]:
+    """Of the few best that have large tables, and where these are too few of the smallest that are too large and miss nothing else:
+    the same with small tables, by the names of those."""
     twins = {c.name: twin for c in plain if c.name in observed and (twin := space.with_small_tables(c))}
     tried = [observed[name] for name in twins]
     good = sorted((o for o in tried if feasible(o)), key=lambda o: cost(o.value))
     near = sorted((o for o in tried if too_large(o)), key=lambda o: o.weights_bytes)
-    return [twins[o.candidate] for o in (*good, *near)[:BEST]]
+    return {o.candidate: twins[o.candidate] for o in (*good, *near)[:BEST]}
+
+
+def _preferred(candidate: Candidate, twin: Candidate | None, observed: Mapping[str, Observation]) -> Candidate:
+    """Its twin with small tables, which is as fast, if that holds the floor."""
+    return twin if twin and feasible(observed.get(twin.name)) else candidate
 
 
 def _best(candidates: Sequence[Candidate], observed: Mapping[str, Observation]) -> list[Candidate]:
