@@ -127,7 +127,7 @@ def holds(store: Path) -> set[str]:
 def test_a_search_that_is_killed_while_it_trains_goes_on_from_a_checkpoint(
     folder: Path, tmp_path: Path, workers: forks.Server
 ) -> None:
-    auto = Auto("d/validation", "Size", train="d/train", prune=("Layers",), trials=6)
+    auto = Auto("d/validation", "Size", train="d/train", prune=("Layers",), trials=8)
 
     def worker(store: str, after: int = 0) -> tuple[int, Result | None, str]:
         (tmp_path / store).mkdir(exist_ok=True)
@@ -148,7 +148,7 @@ def test_a_search_that_is_killed_while_it_trains_goes_on_from_a_checkpoint(
     assert code == -signal.SIGKILL and "at step 29 of 60" in log
     code, ended, log = worker("killed")
     assert code == 0 and ended is not None, log
-    assert "auto-layers: goes on from a checkpoint" in log and "Search: 5 trials are known" in log
+    assert "auto-layers: goes on from a checkpoint" in log and "Search: 7 trials are known" in log
     assert int(re.findall(r"at step (\d+) of 60", log)[0]) > 30 - forks.INTERVAL
     assert (ended.search, ended.artifact) == (calm.search, calm.artifact)
     assert holds(tmp_path / "killed") == holds(tmp_path / "calm"), "the same bytes, and no checkpoint is left"
