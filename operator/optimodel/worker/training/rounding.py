@@ -12,6 +12,8 @@ from optimodel.api.steps import QAT
 from . import families
 
 Rounding = Callable[[Any], Any]
+SMALL = 16
+"""How many times smaller than the largest a table is that counts as small."""
 
 
 @contextmanager
@@ -30,10 +32,16 @@ def rounding(model: Any, settings: QAT) -> Iterator[None]:
             if settings.method != "WeightOnly":
                 hook = _before(activations_alone if settings.method == "Dynamic" else activations)
                 undo.callback(linear.register_forward_pre_hook(hook).remove)
-        for table in wanted:
-            if isinstance(table, torch.nn.Embedding):
-                undo.callback(table.register_forward_hook(_after(settings)).remove)
+        tables = [module for module in wanted if isinstance(module, torch.nn.Embedding)]
+        for table, few in zip(tables, in_few_bits([len(table.weight) for table in tables]), strict=True):
+            undo.callback(table.register_forward_hook(_after(settings, few)).remove)
         yield
+
+
+def in_few_bits(rows: Sequence[int]) -> list[bool]:
+    """Which tables of so many rows get 4 bits where those are wanted: one that is much smaller than the largest stays in int8, since
+    nothing would be saved that is worth the time to unpack it."""
+    return [SMALL * count > max(rows) for count in rows]
 
 
 def parts(model: Any) -> dict[str, list[Any]]:
@@ -118,11 +126,11 @@ def _before(function: Rounding) -> Callable[[Any, Any], Any]:
     return lambda module, inputs: (function(inputs[0]), *inputs[1:])
 
 
-def _after(settings: QAT) -> Callable[[Any, Any, Any], Any]:
+def _after(settings: QAT, few: bool) -> Callable[[Any, Any, Any], Any]:
     """Rounds what is looked up as the whole table is: in groups at 4 bits, else with one scale and zero point a table."""
 
     def hook(table: Any, inputs: Any, found: Any) -> Any:
-        if (settings.embedding_bits or settings.bits) == 4:
+        if few and (settings.embedding_bits or settings.bits) == 4:
             return groups(found, 4, settings.group_size)
         return _affine(found, table.weight.amin(), table.weight.amax())
 

@@ -1,4 +1,4 @@
-"""Weights in groups of 8 or 4 bits that share a scale, as ONNX Runtime packs them (MatMulNBits, GatherBlockQuantized)."""
+"""Weights in groups of 8 or 4 bits that share a scale, as ONNX Runtime packs those of products (MatMulNBits)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ DOMAIN = "com.microsoft"
 """Of the operators with packed weights."""
 
 
-def of(model: Any, kind: str, bits: int, size: int, excluded: Sequence[str]) -> Any:
-    """The model with the weights of its nodes of one kind (MatMul, or Gather at 4 bits) rounded to nearest in groups of `size`, but for
-    those `excluded` by name."""
+def of(model: Any, bits: int, size: int, excluded: Sequence[str]) -> Any:
+    """The model with the weights of its products rounded to nearest in groups of `size`, but for those `excluded` by name."""
     import numpy as np
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
@@ -27,7 +26,7 @@ def of(model: Any, kind: str, bits: int, size: int, excluded: Sequence[str]) -> 
         is_symmetric=True,
         accuracy_level=INT8,
         nodes_to_exclude=list(excluded),
-        op_types_to_quantize=(kind,),
+        op_types_to_quantize=("MatMul",),
     )
     with np.errstate(invalid="ignore"):  # rows of zeros, such as the padding token's
         quantizer.process()

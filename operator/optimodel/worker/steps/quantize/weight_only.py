@@ -14,5 +14,5 @@ from . import groups, tables
 
 def run(model: Any, settings: Quantize, source: Path, excluded: Sequence[str], context: Context) -> Any:
     """The model with packed weights, and small tables."""
-    products = groups.of(model, "MatMul", settings.bits, settings.group_size, excluded)
+    products = groups.of(model, settings.bits, settings.group_size, excluded)
     return tables.run(products, settings, excluded)
