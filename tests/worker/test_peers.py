@@ -152,7 +152,7 @@ def test_two_processes_outlive_a_trial_that_fails(tmp_path):
     (tmp_path / "store").mkdir()
     data = (inputs.dataset(tmp_path), inputs.dataset(tmp_path, "other", "other.jsonl", inputs.PARTS))
     floor = Gate("alike", "CosineMean", data="other/test", min="-1")
-    auto = Auto("other/train", "Size", train="d", prune=("Layers", "FFN"), trials=7)
+    auto = Auto("other/train", "Size", train="d", prune=("Layers", "FFN"), trials=9)
     job = inputs.job(tmp_path, Step("graph", "Export"), auto=auto, gates=(floor,), data=data, processes=2)
     place = {contract.RENDEZVOUS_ENV: f"127.0.0.1:{free_port()}"}
     first, other = (
@@ -160,7 +160,7 @@ def test_two_processes_outlive_a_trial_that_fails(tmp_path):
     )
     code, result, log = first.finish()
     told, _ = other.process.communicate(timeout=60)
-    assert (code, result.outcome, result.search.trials) == (ExitCode.OK, "Succeeded", 7), log + told
+    assert (code, result.outcome, result.search.trials) == (ExitCode.OK, "Succeeded", 9), log + told
     assert other.process.returncode == 0, told
     assert "Search: Layers pruned, " in log and "OneClass: " in log and "auto-layers: OneClass: " in told
     assert "auto-ffn: called as process 1 of 2" in told
