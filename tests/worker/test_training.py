@@ -111,11 +111,11 @@ def test_an_encoder_becomes_a_classifier(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", tiny.KINDS)
-@pytest.mark.parametrize(("method", "epochs", "rate"), [("Head", 40, "0.01"), ("LoRA", 20, "0.003")])
-def test_less_than_everything_can_learn(kind, method, epochs, rate, tmp_path, unproven):
+@pytest.mark.parametrize(("method", "epochs"), [("Head", 40), ("LoRA", 20)])
+def test_less_than_everything_can_learn(kind, method, epochs, tmp_path, unproven):
     source = tiny.save(kind, tmp_path / "source")
     context, figures = noted(tiny.context("TextClassification", tmp_path, {"train": questions()}))
-    training = Training(epochs=epochs, batch_size=16, learning_rate=rate)
+    training = Training(epochs=epochs, batch_size=16, learning_rate="0.003")
     finetune.run(FineTune("train", method=method, training=training), source, tmp_path / "out", context)
     before, after = (load_file(tmp_path / name / "model.safetensors") for name in ("source", "out"))
     assert not [name for name in after if "lora" in name]
@@ -124,7 +124,7 @@ def test_less_than_everything_can_learn(kind, method, epochs, rate, tmp_path, un
     linears = {f"{family.layers}.{i}.{path}.weight" for i in range(2) for path in family.linears}
     assert moved == (linears if method == "LoRA" else set())
     assert figures["trainableShare"] < 0.35
-    assert figures["loss"]["last"] < (0.5 if method == "LoRA" else 0.995) * figures["loss"]["first"], figures["loss"]
+    assert figures["loss"]["last"] < (0.5 if method == "LoRA" else 0.95) * figures["loss"]["first"], figures["loss"]
 
 
 def test_a_head_keeps_its_labels_or_is_made_anew(tmp_path, unproven):
