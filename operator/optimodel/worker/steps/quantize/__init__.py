@@ -94,4 +94,4 @@ def _save_reference(source: Path, path: Path, threads: int) -> None:
     np.savez(path, expected=expected, **inputs)
 
 
-TECHNIQUE = Technique(revision=4, tools=("onnxruntime", "onnx"), run=run)
+TECHNIQUE = Technique(revision=5, tools=("onnxruntime", "onnx"), run=run)
