@@ -106,7 +106,7 @@ class Quantize(Struct, frozen=True):
     to `data` (Frantar et al. 2022); AWQ = the same, scaled by how strong `data` shows their inputs (Lin et al. 2023); FP8 =
     weights and what products read in 8-bit floats, calibrated on `data`, for a GPU; Float16, BFloat16 = weights of 16 bits.
     `embeddingBits` are those of the embeddings' tables (left out = `bits`), which are looked up and never multiplied: 4 of them
-    cost no time. `exclude` names parts of each layer that keep their precision."""
+    cost next to no time. `exclude` names parts of each layer that keep their precision."""
 
     method: Literal["Dynamic", "Static", "WeightOnly", "GPTQ", "AWQ", "FP8", "Float16", "BFloat16"] = "Dynamic"
     bits: Literal[4, 8] = 8
