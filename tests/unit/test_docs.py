@@ -33,6 +33,8 @@ FOREIGN = frozenset(
         "CreateContainerConfigError",
         "CreateContainerError",
         "DeadlineExceeded",
+        "BitShift",
+        "BitwiseAnd",
         "DequantizeLinear",
         "DisruptionTarget",
         "ErrImageNeverPull",
