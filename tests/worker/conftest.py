@@ -56,3 +56,9 @@ def exported(tmp_path_factory):
         return folder
 
     return made
+
+
+@pytest.fixture
+def unproven(monkeypatch):
+    """Results are not proved at all: for tests of what a step learns, where another has the proof."""
+    monkeypatch.setattr(technique, "verify", lambda *args, **options: {})

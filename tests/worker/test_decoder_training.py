@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from tests import inputs
 from tests.worker import tiny
-from tests.worker.test_training import noted
+from tests.worker.lessons import noted
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from optimodel.api.spec import Gate
@@ -20,7 +20,7 @@ from optimodel.worker.data import dataset
 from optimodel.worker.data.rows import Row
 from optimodel.worker.errors import Failure
 from optimodel.worker.source import check_folder
-from optimodel.worker.steps import distill, finetune, technique
+from optimodel.worker.steps import distill, finetune
 from optimodel.worker.training import encoding, families, folders, losses
 from optimodel.worker.training.teacher import Teacher
 
@@ -46,12 +46,6 @@ HELD_OUT = colours(30, seed=9)
 def source(tmp_path_factory):
     """A decoder that knows the words, and no colour."""
     return tiny.save_decoder(tmp_path_factory.mktemp("source") / "tiny", colours(120, 1, right=False), steps=120)
-
-
-@pytest.fixture
-def unproven(monkeypatch):
-    """Without the fresh process, whose start takes seconds: the Job below has it."""
-    monkeypatch.setattr(technique, "verify", lambda *args, **options: {})
 
 
 def theirs(folder):

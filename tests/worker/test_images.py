@@ -16,7 +16,7 @@ from arro3.io import write_parquet
 from PIL import Image
 from tests import inputs
 from tests.worker import pictures, tiny
-from tests.worker.test_training import noted
+from tests.worker.lessons import noted
 from transformers import (
     AutoImageProcessor,
     AutoModelForImageClassification,
@@ -40,7 +40,7 @@ from optimodel.worker.inference.answers import Answerer, cosines
 from optimodel.worker.report import Report
 from optimodel.worker.report.page import page
 from optimodel.worker.source import images
-from optimodel.worker.steps import distill, finetune, prune, qat, technique
+from optimodel.worker.steps import distill, finetune, prune, qat
 from optimodel.worker.training import families
 
 TASK = "ImageClassification"
@@ -190,12 +190,6 @@ def test_a_processor_that_is_broken_or_does_more_is_refused(reason, says, change
     if change is not None:
         path.write_text(change if isinstance(change, str) else json.dumps(known | change))
     assert says in refused(reason, lambda: images.load_processor(source, {"image_size": 16}))
-
-
-@pytest.fixture
-def unproven(monkeypatch):
-    """Without the fresh process, whose start takes seconds: others have it."""
-    monkeypatch.setattr(technique, "verify", lambda *args, **options: {})
 
 
 def expected(folder, *files):

@@ -24,14 +24,6 @@ ROWS = [Row(f"{TEXTS[n % 3]} word{n}", ("a", "b")[n % 2]) for n in range(24)]
 QUICK = Training(epochs=1, batch_size=8, learning_rate="0.05")
 
 
-@pytest.fixture
-def unproven(monkeypatch):
-    """Without the fresh process, whose start takes seconds: other tests have it."""
-    from optimodel.worker.steps import technique
-
-    monkeypatch.setattr(technique, "verify", lambda *args, **options: {})
-
-
 def tuned(kind, method, folder, tokens=6):
     """A folder whose virtual tokens change its answers, and the classifier in memory."""
     context = tiny.context("TextClassification", folder)

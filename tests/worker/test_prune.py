@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tests import assets
 from tests.worker import tiny
-from tests.worker.test_training import noted, questions, sharp, unproven  # noqa: F401  (a fixture)
+from tests.worker.lessons import noted, questions, sharp
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, RobertaConfig, RobertaModel
 
@@ -93,7 +93,7 @@ def test_heads_that_are_cut_come_back_as_zeros_where_they_were(tmp_path):
 
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("kind", tiny.KINDS)
-def test_neurons_go_from_every_layer_alike(kind, task, tmp_path, unproven):  # noqa: F811
+def test_neurons_go_from_every_layer_alike(kind, task, tmp_path, unproven):
     source = tiny.save(kind, tmp_path / "source", ["book", "place"] if task == TASKS[0] else None)
     out, figures = pruned(Prune("FFN", keep="0.55", data="texts"), source, tmp_path / "thin", task)
     assert figures["neurons"] == {"before": 64, "after": 32}  # 35, to a multiple of 8
@@ -104,7 +104,7 @@ def test_neurons_go_from_every_layer_alike(kind, task, tmp_path, unproven):  # n
 
 
 @pytest.mark.parametrize("method", ["Heads", "FFN"])
-def test_what_matters_less_goes_first(method, tmp_path, unproven):  # noqa: F811
+def test_what_matters_less_goes_first(method, tmp_path, unproven):
     """Parts whose output was silenced are those that go, by gradients and by norms alike."""
     source = tiny.save("bert", tmp_path / "source", ["book", "place"])
     weights = load_file(source / "model.safetensors")
@@ -128,7 +128,7 @@ def test_what_matters_less_goes_first(method, tmp_path, unproven):  # noqa: F811
 
 
 @pytest.mark.parametrize("kind", tiny.KINDS)
-def test_layers_go_where_answers_change_least_and_the_last_stays(kind, tmp_path, unproven):  # noqa: F811
+def test_layers_go_where_answers_change_least_and_the_last_stays(kind, tmp_path, unproven):
     depth = families.FAMILIES[kind].depth
     source = sharp(kind, tmp_path / "source", ["book", "place"])
     out, figures = pruned(Prune("Layers", keep="0.5", data="texts"), source, tmp_path / "thin")
@@ -144,7 +144,7 @@ def test_layers_go_where_answers_change_least_and_the_last_stays(kind, tmp_path,
     assert chosen < max(rivals)
 
 
-def test_weights_become_zero_and_stay_so(tmp_path, unproven):  # noqa: F811
+def test_weights_become_zero_and_stay_so(tmp_path, unproven):
     """Through training of all weights and through merged adapters; and with 2:4, in every group of four."""
     source = sharp("bert", tmp_path / "source", ["book", "place"])
     quick = Training(epochs=4, batch_size=16, learning_rate="0.002")
@@ -166,7 +166,7 @@ def test_weights_become_zero_and_stay_so(tmp_path, unproven):  # noqa: F811
 
 
 @pytest.mark.parametrize("method", ["Heads", "FFN", "Layers"])
-def test_recovery_recovers(method, tmp_path, unproven):  # noqa: F811
+def test_recovery_recovers(method, tmp_path, unproven):
     source = sharp("bert", tmp_path / "source", ["book", "place"])
     if method == "Heads":  # attention must matter
         weights = load_file(source / "model.safetensors")
@@ -184,7 +184,7 @@ def test_recovery_recovers(method, tmp_path, unproven):  # noqa: F811
         assert masks.sparsity(load(helped, "TextClassification")[0]) == 0, "cut again when it is loaded"
 
 
-def test_zeros_of_an_earlier_step_outlive_the_recovery_of_a_later_one(tmp_path, unproven):  # noqa: F811
+def test_zeros_of_an_earlier_step_outlive_the_recovery_of_a_later_one(tmp_path, unproven):
     source = tiny.save("bert", tmp_path / "source", ["book", "place"])
     sparse, _ = pruned(Prune("Magnitude", keep="0.5"), source, tmp_path / "sparse")
     recovery = Recover("texts", training=Training(epochs=1, batch_size=16))
@@ -238,7 +238,7 @@ def check_trimmed(source, out, used, others):
 UNSEEN = ["Zebra quixotically juxtaposed!", "naïve café 東京 2026", "x", "http://a.b/c?d=é", "supercalifragilistic"]
 
 
-def test_byte_pairs_lose_tokens_and_merges_that_nobody_uses(tmp_path, unproven):  # noqa: F811
+def test_byte_pairs_lose_tokens_and_merges_that_nobody_uses(tmp_path, unproven):
     source = byte_pairs(tmp_path / "source")
     used = [text for _, text in assets.trec()[:100]]
     out, figures = pruned(

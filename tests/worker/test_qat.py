@@ -17,7 +17,6 @@ from optimodel.worker import steps
 from optimodel.worker.data.dataset import Row
 from optimodel.worker.errors import Failure
 from optimodel.worker.inference.answers import Answerer, cosines
-from optimodel.worker.steps import technique
 from optimodel.worker.steps.prune import masks
 from optimodel.worker.steps.prune.recover import encoded
 from optimodel.worker.training import folders
@@ -35,12 +34,6 @@ METHODS = {
     "weights4": QAT("train", "WeightOnly", bits=4, group_size=16),
     "but-some": QAT("train", "WeightOnly", bits=4, group_size=16, exclude=("Embeddings", "FFNUp")),
 }
-
-
-@pytest.fixture
-def unproven(monkeypatch):
-    """Without the fresh process, whose start takes seconds: other steps' tests have it."""
-    monkeypatch.setattr(technique, "verify", lambda *args, **options: {})
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from tests import inputs
 from tests.seaweed import free_port
 from tests.worker import forks, jobs, tiny
-from tests.worker.test_training import QUICK, accuracy, noted, questions
+from tests.worker.lessons import QUICK, accuracy, noted, questions
 from tokenizers import Tokenizer, models
 from transformers import AutoConfig
 
@@ -31,19 +31,13 @@ from optimodel.worker.peers import Call, Peers
 from optimodel.worker.report.card import card
 from optimodel.worker.report.document import Report
 from optimodel.worker.report.page import page
-from optimodel.worker.steps import distill, finetune, technique
+from optimodel.worker.steps import distill, finetune
 from optimodel.worker.training import folders, students
 from optimodel.worker.training.memory import Memory
 
 LABELS = ["book", "place"]
 NARROW = {"dim": 24, "n_layers": 1, "n_heads": 2, "hidden_dim": 32}
 """Of a DistilBERT: another family than the teachers, fewer layers, and narrower ones."""
-
-
-@pytest.fixture
-def unproven(monkeypatch):
-    """Without the fresh process, whose start takes seconds: the Job below has it."""
-    monkeypatch.setattr(technique, "verify", lambda *args, **options: {})
 
 
 def narrow(folder, labels=None, **changes):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from tests.worker import tiny
-from tests.worker.test_training import noted
+from tests.worker.lessons import noted
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoModelForTokenClassification, AutoTokenizer
 
@@ -62,12 +62,6 @@ def accuracy(folder, wanted):
     right = [LABELS[n] for row in wanted for n in expected(folder, row.text).argmax(1)]
     truth = [label for row in wanted for label in row.label]
     return np.mean([a == b for a, b in zip(right, truth, strict=True)])
-
-
-@pytest.fixture
-def unproven(monkeypatch):
-    """Without the fresh process, whose start takes seconds: the first test has it."""
-    monkeypatch.setattr(technique, "verify", lambda *args, **options: {})
 
 
 def test_the_graph_answers_each_word_as_transformers_does(tmp_path):
