@@ -28,9 +28,10 @@ class Choice:
 
 def front(findings: Sequence[Finding]) -> tuple[Observation, ...]:
     """The Pareto list: feasible candidates of which none is at least as good in everything (quality, latency, objective, size) and
-    better in something as another; the best by the objective first."""
-    good = holding(findings)
-    best = [one for one in good if not any(_dominates(other, one) for other in good)]
+    better in something as another; the best by the objective first. A contender yields to contenders alone: chance may have
+    flattered the others."""
+    good, rivals = holding(findings), contenders(findings, final(findings))
+    best = [one for one in good if not any(_dominates(other, one) for other in (rivals if one in rivals else good))]
     return tuple(sorted(best, key=lambda o: (cost(o.value), o.weights_bytes, o.candidate)))
 
 

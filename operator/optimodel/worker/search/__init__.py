@@ -124,18 +124,17 @@ class Search:
     def _outcome(self, *, worked: bool) -> Outcome:
         choice, tried = search.choose(self.findings, self.auto.objective), self._observed()
         settled = search.settled(self.findings, self.auto.objective)
-        winner = choice.winner.candidate if choice.winner else ""
-        best = [found.candidate for found in search.front(settled)]  # among them may be one whose trial was lucky
         details = {
             "validation": self.auto.validation,
             "rows": len(self.bench.rows),
             "seed": self.auto.seed,
             "seconds": round(sum(found.seconds for found in self.findings), 1),
-            "front": best if winner in ("", *best) else [winner, *best],
+            "front": [found.candidate for found in search.front(settled)],
             "trials": [msgspec.to_builtins(found) for found in tried],
             "final": msgspec.to_builtins(search.final(self.findings)),
             "sensitivity": [msgspec.to_builtins(found) for found in self.findings if isinstance(found, Sensitivity)],
         }
+        winner = choice.winner.candidate if choice.winner else ""
         good = sum(map(search.feasible, tried))
         more = search.next_trial(self.space, self.findings, search.ENDLESS) is not None
         reason = choice.reason + (" The budget ended the search." if more else "")
