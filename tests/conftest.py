@@ -1,8 +1,8 @@
-"""What holds in every suite: no test measures how long an example takes, or takes to be drawn, since machines are shared."""
+"""What holds in every suite: no test measures how long an example takes, since machines are shared."""
 
 from __future__ import annotations
 
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 
-settings.register_profile("shared-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("shared-machine", deadline=None)
 settings.load_profile("shared-machine")
