@@ -130,9 +130,9 @@ class World:
         if s is None or before is None or s.phase not in (*STEPPING, "Promoting"):
             return
         steps = self.spec.steps
+        walked = s.recreate or not s.stable or self.spec.router is None or before.weight == 100
         assert s.phase == "Promoting" or steps[s.step].name == s.step_name
-        free = s.promote or s.recreate or not s.stable or self.spec.router is None
-        if free or s.candidate != before.candidate or before.weight == 100:
+        if s.promote or s.candidate != before.candidate or (s.phase == "Promoting" and walked):
             return
         reached = 0
         for step in steps:
