@@ -22,6 +22,7 @@ from .struct import Decimal, Digest, Label, Name, Number, Size, Struct, Words
 JOB_ENV = "OPTIMODEL_JOB"
 PULL_ENV = "OPTIMODEL_PULL"
 MILLICPUS_ENV = "OPTIMODEL_MILLICPUS"
+PROBE_SECONDS_ENV = "OPTIMODEL_PROBE_SECONDS"
 """Thousandths of CPUs that the worker's container may use: its limit, or else all of the node."""
 PROGRESS_PORT = 8080
 PROGRESS_PATH = "/progress"

@@ -1,10 +1,11 @@
 """One real inference, asked of the Triton in the same pod: exit status 0 for a sensible answer, else 1 with the reason.
 
-Usage: `python3 -S -E probe.py [PORT [SECONDS]]`. The settings beside this file name the model, its input, what to ask it and what
-else is asked, its outputs and their sizes. Standard library only: it runs every few seconds.
+Usage: `[OPTIMODEL_PROBE_SECONDS=N] python3 -S -E probe.py [PORT]`. The settings beside this file name the model, its input, what to ask
+it and what else is asked, its outputs and their sizes. Standard library only: it runs every few seconds.
 """
 
 import json
+import os
 import socket
 import sys
 
@@ -49,7 +50,7 @@ def main(arguments):
         with open(__file__.removesuffix(".py") + ".json") as handle:
             settings = json.load(handle)
         port = int(arguments[0]) if arguments else 8000
-        seconds = float(arguments[1]) if len(arguments) > 1 else TIMEOUT_S
+        seconds = float(os.environ.get("OPTIMODEL_PROBE_SECONDS", TIMEOUT_S))
         answer = ask(settings["model"], settings["input"], settings["question"], port, settings["inputs"], seconds)
         judge(answer, settings["outputs"])
     except (OSError, ValueError, KeyError, TypeError) as error:

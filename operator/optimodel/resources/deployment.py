@@ -117,11 +117,11 @@ def keep_replicas(live: Mapping[str, Any]) -> dict[str, Any]:
 
 def _triton(serve: Serve, mounts: list[dict[str, Any]]) -> dict[str, Any]:
     longest = serve.patience
-    command = [*PROBE, *([] if longest == QUICK_S else [str(HTTP_PORT), str(longest - 1)])]
+    waiting = [] if longest == QUICK_S else [{"name": contract.PROBE_SECONDS_ENV, "value": str(longest - 1)}]
 
     def probe(period: int, failures: int) -> dict[str, Any]:
         return {
-            "exec": {"command": command},
+            "exec": {"command": list(PROBE)},
             "periodSeconds": period,
             "timeoutSeconds": longest,
             "failureThreshold": failures,
@@ -142,6 +142,7 @@ def _triton(serve: Serve, mounts: list[dict[str, Any]]) -> dict[str, Any]:
             f"--exit-timeout-secs={EXIT_S}",
             *serve.runtime.args,
         ],
+        **({"env": waiting} if waiting else {}),
         "ports": [
             {"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"},
             {"name": "grpc", "containerPort": GRPC_PORT, "protocol": "TCP"},

@@ -14,10 +14,10 @@ from optimodel.snapshot import take
 from .world import PLATFORM, World, result
 
 
-def probes(w: World) -> dict[str, Any]:
+def triton(w: World) -> dict[str, Any]:
     (name,) = w.names("Deployment")
-    (triton,) = w.get("Deployment", name)["spec"]["template"]["spec"]["containers"]
-    return {kind: triton[f"{kind}Probe"] for kind in ("startup", "readiness", "liveness")}
+    (found,) = w.get("Deployment", name)["spec"]["template"]["spec"]["containers"]
+    return dict(found)
 
 
 def served(p50: str, tokens: int = 0) -> World:
@@ -46,13 +46,14 @@ def served(p50: str, tokens: int = 0) -> World:
 )
 def test_a_probe_waits_as_long_as_the_measured_latency_asks_for(p50: str, tokens: int, seconds: int) -> None:
     w = served(p50, tokens)
-    found = probes(w)
+    pod = triton(w)
+    found = {kind: pod[f"{kind}Probe"] for kind in ("startup", "readiness", "liveness")}
     assert {probe["timeoutSeconds"] for probe in found.values()} == {seconds}
     assert found["startup"]["periodSeconds"] == 1, "nobody waits for a model that answers at once"
     assert found["readiness"]["periodSeconds"] == seconds, "a probe stays a small share of what a pod does"
     assert found["liveness"]["periodSeconds"] == max(20, seconds)
-    command = found["readiness"]["exec"]["command"]
-    assert command[4:] == ([] if seconds == 5 else ["8000", str(seconds - 1)])
+    told = None if seconds == 5 else [{"name": "OPTIMODEL_PROBE_SECONDS", "value": str(seconds - 1)}]
+    assert pod.get("env") == told, "not by an argument, which the script of a pod that was made before would not know"
     w.start_pods(answers=None)
     seen = take(w.store, "a", "m", PLATFORM, w.now)
     assert seen is not None
