@@ -162,9 +162,9 @@ def trials(findings: Sequence[Finding]) -> list[Observation]:
     return [f for f in findings if isinstance(f, Observation)]
 
 
-def larger(findings: Sequence[Finding]) -> list[str]:
-    """Names of the trials but those with smaller tables."""
-    return [o.candidate for o in trials(findings) if not o.candidate.endswith(", tables in 4 bits")]
+def names_of(findings: Sequence[Finding]) -> list[str]:
+    """Of the trials, in their order."""
+    return [o.candidate for o in trials(findings)]
 
 
 def candidates(space: Space, findings: Sequence[Finding]) -> dict[str, Candidate]:
