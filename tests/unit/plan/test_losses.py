@@ -337,3 +337,12 @@ def test_what_was_rolled_back_from_says_what_the_stable_revision_lacks() -> None
     w.settle()
     assert w.condition("Degraded", "True", "ArtifactMissing")
     assert "set the spec back" in w.message("Degraded") and "promote" not in w.message("Degraded")
+
+
+def test_a_stable_revision_with_another_trouble_lost_no_bytes() -> None:
+    w, old, _ = canary()
+    w.kubelet()
+    labels = w.get("Deployment", f"m-{old}")["spec"]["template"]["metadata"]["labels"]
+    w.pod(f"m-{old}-0", labels, "triton", {"waiting": {"reason": "ImagePullBackOff"}}, phase="Pending")
+    w.settle()
+    assert "ArtifactMissing" not in str(w.status["conditions"])

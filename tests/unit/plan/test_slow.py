@@ -20,12 +20,12 @@ def triton(w: World) -> dict[str, Any]:
     return dict(found)
 
 
-def served(p50: str, tokens: int = 0) -> World:
+def served(p50: str, tokens: int = 0, places: tuple[int, ...] = ()) -> World:
     w = World()
     w.settle()
     found = result(figures=Figures(p50_ms=p50))
     assert found.artifact is not None
-    golden = Golden("hello", "TOKENS" if tokens else "EMBEDDING", ("1", "2"), max_tokens=tokens)
+    golden = Golden("hello", "TOKENS" if tokens else "EMBEDDING", ("1", "2"), max_tokens=tokens, places=places)
     w.end_job(msgspec.structs.replace(found, artifact=msgspec.structs.replace(found.artifact, golden=golden)))
     return w
 
@@ -58,3 +58,11 @@ def test_a_probe_waits_as_long_as_the_measured_latency_asks_for(p50: str, tokens
     seen = take(w.store, "a", "m", PLATFORM, w.now)
     assert seen is not None
     assert [target.seconds for target in decide(seen).probes] == [seconds]
+
+
+def test_the_operator_asks_for_the_places_that_the_job_remembered() -> None:
+    w = served("12.5", places=(7, 640))
+    w.start_pods(answers=None)
+    seen = take(w.store, "a", "m", PLATFORM, w.now)
+    assert seen is not None
+    assert [(target.golden_head, target.golden_places) for target in decide(seen).probes] == [(("1", "2"), (7, 640))]

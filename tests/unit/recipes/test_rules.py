@@ -195,6 +195,10 @@ def test_qat_trains_for_the_quantize_that_follows():
         ((aware(), EXPORT, quantize(embedding_bits=4)), ["QuantizeMismatch"]),
         ((aware(embedding_bits=8), EXPORT, quantize()), []),
         (
+            (aware(embedding_bits=4, exclude=("Embeddings",)), EXPORT, quantize(embedding_bits=4)),
+            ["SettingUnused", "QuantizeMismatch"],
+        ),
+        (
             (aware(method="WeightOnly", bits=4, embedding_bits=8), EXPORT, quantize(method="WeightOnly")),
             ["QuantizeMismatch"],
         ),

@@ -277,6 +277,11 @@ def test_what_is_too_large_gets_smaller_tables_too() -> None:
     assert search.choose(findings, "Latency").winner.candidate == "dynamic-int8, tables in 4 bits"
 
 
+def test_what_misses_the_floor_by_its_answers_gets_no_smaller_tables() -> None:
+    poor = world(dynamic_int8=Truth(0.03, 0.26, 0.5), weights_int8=Truth(0.03, 0.27, 0.9))
+    assert [name for name in names_of(poor.run(SPACE, search.ENDLESS)) if "tables" in name] == TWINS[:1]
+
+
 def test_of_equals_the_smaller_and_better_go_to_the_final() -> None:
     """There is room for four, and two of them are the small twins, which lose nothing here."""
     methods = {name: Truth(0.004, 0.3, 0.5) for name in (*METHODS["CPU"], FULL)} | {

@@ -101,6 +101,9 @@ def test_a_step_added_while_the_pods_for_everything_still_start_is_walked(
     w.until("Promoting")
     w.run(3)
     assert (w.phase, w.weights) == ("Promoting", {"a": 50, "b": 50})
+    waiting = w.status
+    w.run(3)
+    assert w.status == waiting, "what it has passed is not walked again"
     w.spec = msgspec.structs.replace(CANARY, steps=steps)
     w.reconcile()
     if not waits_for:
@@ -111,4 +114,17 @@ def test_a_step_added_while_the_pods_for_everything_still_start_is_walked(
         assert (w.phase, w.status.step_name, w.weights["b"]) == ("AwaitingApproval", waits_for, weight)
         w.action = f"approve b/{waits_for}"
     w.run(60)
+    assert (w.stable, w.phase) == ("b", "")
+
+
+def test_a_step_without_an_approval_that_is_added_then_is_walked_too() -> None:
+    w = settled(replicas=4, spec=msgspec.structs.replace(CANARY, steps=(HALF,)))
+    w.replicas = 1
+    w.until("AwaitingApproval")
+    w.action = "approve b/half"
+    w.until("Promoting")
+    w.spec = msgspec.structs.replace(CANARY, steps=(HALF, RolloutStep("most", 80, "30s")))
+    w.until("Shifting")
+    assert w.status is not None and w.status.step_name == "most"
+    w.run(120)
     assert (w.stable, w.phase) == ("b", "")
